@@ -1,0 +1,113 @@
+// Package config turns HCL pipeline files into a typed configuration and
+// diagnostics. It is pure: it opens nothing but the files it is told to read
+// and starts nothing (I10).
+package config
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/edged/edged/engine/expr"
+	"github.com/edged/edged/engine/record"
+)
+
+// Catalog is what the host offers: the kinds of block a file may name.
+type Catalog struct {
+	Collects []Spec
+	Remotes  []Spec
+}
+
+// Config is one checked configuration.
+type Config struct {
+	Edge      Edge
+	Remotes   []Remote
+	Plugins   []Plugin
+	Pipelines []Pipeline
+	// Files holds the source text by name, for printing diagnostics.
+	Files map[string]*hcl.File
+}
+
+// Edge is the `edge` block.
+type Edge struct {
+	DeviceID   string
+	DataDir    string // as written; relative to the working directory
+	Durability string // "fsync" or "relaxed"
+	MaxBytes   int64  // disk budget of the local streams, in bytes
+	Range      hcl.Range
+}
+
+// Remote is a `remote "<kind>" "<name>"` block.
+type Remote struct {
+	Kind, Name string
+	Args       Args
+	Range      hcl.Range
+}
+
+// Plugin is a `plugin "<name>"` block.
+type Plugin struct {
+	Name   string
+	Module string          // path as resolved against the file that names it, or "builtin:dew_point"
+	SHA256 string          // lower case hexadecimal, or empty
+	Config json.RawMessage // what edged_configure receives; nil: nothing
+	Limits Limits
+	Range  hcl.Range
+}
+
+// Limits bound one plugin. Zero means the host's default.
+type Limits struct {
+	Memory int64         // bytes of linear memory
+	Time   time.Duration // per call
+	Output int64         // bytes per call
+}
+
+// Collect is a `collect "<kind>" "<name>"` block.
+type Collect struct {
+	Kind, Name string
+	Args       Args
+	Range      hcl.Range
+}
+
+// Transform is a `transform "<name>"` block.
+type Transform struct {
+	Name    string
+	Plugin  string // name of the plugin block
+	OnError string // "dead_letter" or "pass"
+	Range   hcl.Range
+}
+
+// Alert is an `alert "<name>"` block.
+type Alert struct {
+	Name     string
+	When     *expr.Program // over record, to bool
+	Topic    string
+	Priority record.Priority
+	Message  *expr.Program // over record, to any JSON
+	Range    hcl.Range
+}
+
+// Batch is the `batch` block.
+type Batch struct {
+	MaxRecords int
+	MaxBytes   int64
+	MaxWait    time.Duration
+}
+
+// Sync is a `sync` block.
+type Sync struct {
+	RemoteKind, RemoteName string
+	Every                  time.Duration
+	Range                  hcl.Range
+}
+
+// Pipeline is a `pipeline "<name>"` block.
+type Pipeline struct {
+	Name       string
+	Collects   []Collect
+	Transforms []Transform
+	Alerts     []Alert
+	Batch      Batch
+	Syncs      []Sync
+	Range      hcl.Range
+}
