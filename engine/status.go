@@ -1,0 +1,103 @@
+package engine
+
+import "time"
+
+// Counts are what has happened since the data directory was made. They are
+// exact across restarts and kills: they are committed together with the
+// records they count.
+type Counts struct {
+	Collected     uint64 `json:"collected"`
+	Transformed   uint64 `json:"transformed"`
+	Stored        uint64 `json:"stored"`
+	Messages      uint64 `json:"messages"`
+	DeadLetters   uint64 `json:"dead_letters"`
+	SyncedRecords uint64 `json:"synced_records"`
+	// SyncedMessages counts messages that a remote has acknowledged.
+	SyncedMessages uint64 `json:"synced_messages"`
+}
+
+// Status is a running edge at one moment.
+type Status struct {
+	DeviceID  string           `json:"device_id"`
+	DataDir   string           `json:"data_dir"`
+	Version   string           `json:"version"`
+	Started   time.Time        `json:"started"`
+	Time      time.Time        `json:"time"`
+	Totals    Counts           `json:"totals"`
+	ThisRun   Counts           `json:"this_run"`
+	Waiting   uint64           `json:"waiting"` // records and messages not yet synced
+	Queue     QueueStatus      `json:"queue"`
+	Storage   StorageStatus    `json:"storage"`
+	Pipelines []PipelineStatus `json:"pipelines"`
+	Remotes   []RemoteStatus   `json:"remotes"`
+	Plugins   []PluginStatus   `json:"plugins"`
+}
+
+// QueueStatus tells how many messages wait, by priority name.
+type QueueStatus struct {
+	Waiting    uint64            `json:"waiting"`
+	ByPriority map[string]uint64 `json:"by_priority"`
+}
+
+// StorageStatus tells what the local streams hold, in bytes.
+type StorageStatus struct {
+	Bytes    uint64 `json:"bytes"`
+	MaxBytes uint64 `json:"max_bytes"`
+	Full     bool   `json:"full"`
+}
+
+// PipelineStatus is one pipeline at one moment.
+type PipelineStatus struct {
+	Name    string         `json:"name"`
+	Totals  Counts         `json:"totals"`
+	Waiting uint64         `json:"waiting"` // records not yet synced to every remote
+	Sources []SourceStatus `json:"sources"`
+	Syncs   []SyncStatus   `json:"syncs"`
+}
+
+// SourceStatus is one collect block.
+type SourceStatus struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`
+	State string `json:"state"` // running, ended, failed
+	Error string `json:"error,omitempty"`
+}
+
+// SyncStatus is one pipeline's way to one remote.
+type SyncStatus struct {
+	Remote        string    `json:"remote"`
+	SyncedRecords uint64    `json:"synced_records"`
+	Waiting       uint64    `json:"waiting"`
+	LastSync      time.Time `json:"last_sync,omitzero"`
+	LastError     string    `json:"last_error,omitempty"`
+}
+
+// RemoteStatus is one remote's connection.
+type RemoteStatus struct {
+	Kind      string    `json:"kind"`
+	Name      string    `json:"name"`
+	State     string    `json:"state"` // online, degraded, offline
+	Since     time.Time `json:"since"`
+	LastError string    `json:"last_error,omitempty"`
+}
+
+// PluginStatus is one loaded plugin.
+type PluginStatus struct {
+	Name    string `json:"name"`
+	SHA256  string `json:"sha256"`
+	Records uint64 `json:"records"`
+	Faults  uint64 `json:"faults"`
+}
+
+// Summary is what `edged run` prints at its end.
+type Summary struct {
+	Counts
+	Waiting        uint64  `json:"waiting"`
+	Gaps           uint64  `json:"gaps"`       // records acknowledged here and missing at a hub
+	Duplicates     uint64  `json:"duplicates"` // records at a hub more than once
+	ElapsedSeconds float64 `json:"elapsed_seconds"`
+	ThisRun        Counts  `json:"this_run"`
+	// Audited is false when a hub could not be asked; Gaps and Duplicates then
+	// say nothing.
+	Audited bool `json:"audited"`
+}
