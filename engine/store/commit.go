@@ -95,7 +95,7 @@ func (l *Log) store(groups []*Group) error {
 	}
 	wait := retryFirst
 	for {
-		purged := l.room.wait()
+		purged := l.room.Wait()
 		room, err := l.hasRoom(ctx, bytes)
 		if err == nil && room {
 			if err = l.commit(ctx, groups); err == nil {
@@ -289,9 +289,10 @@ func (l *Log) apply(plan []*laneCommit, seq uint64) {
 	l.mu.Unlock()
 	l.durable.Store(seq)
 	for _, c := range plan {
-		c.lane.changed.broadcast()
+		c.lane.changed.Broadcast()
 	}
+	l.changed.Broadcast()
 	if boxes {
-		l.outbox.broadcast()
+		l.outbox.Broadcast()
 	}
 }

@@ -20,7 +20,7 @@ type Lane struct {
 	log     *Log
 	name    string
 	token   string
-	changed signal
+	changed Signal
 
 	mu      sync.Mutex
 	state   commit
@@ -65,6 +65,9 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 // Name returns the lane's name.
 func (l *Lane) Name() string { return l.name }
 
+// Prefix returns the subject prefix of the lane's log.
+func (l *Lane) Prefix() string { return l.log.opts.Subject }
+
 // Subject returns the full local subject of an entry of this lane.
 func (l *Lane) Subject(tokens ...string) string {
 	b := append([]byte(l.log.opts.Subject), '.')
@@ -97,7 +100,7 @@ func (l *Lane) Position(source string) json.RawMessage {
 }
 
 // Changed returns a channel that is closed at the next commit of this lane.
-func (l *Lane) Changed() <-chan struct{} { return l.changed.wait() }
+func (l *Lane) Changed() <-chan struct{} { return l.changed.Wait() }
 
 func (l *Lane) snapshot() commit {
 	l.mu.Lock()
@@ -161,28 +164,4 @@ func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored
 		}
 	}
 	return out, true
-}
-
-// signal wakes everyone who waits.
-type signal struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ch == nil {
-		s.ch = make(chan struct{})
-	}
-	return s.ch
-}
-
-func (s *signal) broadcast() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ch != nil {
-		close(s.ch)
-		s.ch = nil
-	}
 }

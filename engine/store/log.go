@@ -67,8 +67,9 @@ type Log struct {
 	done    chan struct{}
 	durable atomic.Uint64 // stream sequence up to which everything is flushed
 	full    atomic.Bool
-	outbox  signal
-	room    signal     // something was purged
+	outbox  Signal     // an outbox was committed
+	changed Signal     // anything was committed
+	room    Signal     // something was purged
 	writing sync.Mutex // held for one commit
 
 	mu    sync.Mutex
@@ -177,6 +178,9 @@ func (l *Log) Lanes() []*Lane {
 	defer l.mu.Unlock()
 	return slices.SortedFunc(maps.Values(l.lanes), func(a, b *Lane) int { return strings.Compare(a.name, b.name) })
 }
+
+// Changed returns a channel that is closed at the next commit.
+func (l *Log) Changed() <-chan struct{} { return l.changed.Wait() }
 
 // Durable returns the stream sequence up to which everything is flushed.
 func (l *Log) Durable() uint64 { return l.durable.Load() }
@@ -302,7 +306,7 @@ func (l *Log) Purge(ctx context.Context, seq uint64) error {
 		return fmt.Errorf("purging %s below %d: %w", l.opts.Stream, seq, err)
 	}
 	err := l.measure(ctx)
-	l.room.broadcast()
+	l.room.Broadcast()
 	return err
 }
 

@@ -227,7 +227,7 @@ func (l *Lane) at(ctx context.Context, seq uint64) (uint64, uint64, error) {
 // with its own sequence. It returns ctx's error when ctx ends.
 func (l *Log) NextOutbox(ctx context.Context, seq uint64) (*Outbox, uint64, error) {
 	for {
-		changed := l.outbox.wait()
+		changed := l.outbox.Wait()
 		// A message can be read before the commit it belongs to is flushed.
 		if durable := l.durable.Load(); seq < durable {
 			msg, err := broker.NextMessage(ctx, l.nc, l.opts.Stream, l.outboxSubject("*"), seq+1)
