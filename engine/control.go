@@ -22,3 +22,6 @@ func (c *Client) Audit(ctx context.Context) (Audit, error) { return Audit{}, nil
 
 // Close ends the connection.
 func (c *Client) Close() error { return nil }
+
+// Builtins lists the names that may follow "builtin:" in a plugin's module.
+func Builtins() []string { return nil }

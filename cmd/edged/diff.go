@@ -53,7 +53,41 @@ func changedLines(a, b []string) []lineSpan {
 		return []lineSpan{whole}
 	}
 
-	// common[i][j] is how many lines a[i:] and b[j:] have in common at most.
+	spans := align(a, b)
+	for i := range spans {
+		s := &spans[i]
+		s.aFrom, s.aTo, s.bFrom, s.bTo = s.aFrom+start, s.aTo+start, s.bFrom+start, s.bTo+start
+	}
+	return spans
+}
+
+// align walks a longest common subsequence of a and b and returns what lies
+// between its lines.
+func align(a, b []string) []lineSpan {
+	common := commonLines(a, b)
+	var spans []lineSpan
+	i, j := 0, 0
+	for i < len(a) || j < len(b) {
+		if i < len(a) && j < len(b) && a[i] == b[j] {
+			i, j = i+1, j+1
+			continue
+		}
+		span := lineSpan{aFrom: i, bFrom: j}
+		for i < len(a) && (j == len(b) || common[i+1][j] == common[i][j]) {
+			i++
+		}
+		for j < len(b) && common[i][j+1] == common[i][j] {
+			j++
+		}
+		span.aTo, span.bTo = i, j
+		spans = append(spans, span)
+	}
+	return spans
+}
+
+// commonLines tells at [i][j] how many lines a[i:] and b[j:] have in common at
+// most.
+func commonLines(a, b []string) [][]int32 {
 	common := make([][]int32, len(a)+1)
 	for i := range common {
 		common[i] = make([]int32, len(b)+1)
@@ -67,24 +101,7 @@ func changedLines(a, b []string) []lineSpan {
 			}
 		}
 	}
-	var spans []lineSpan
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		if i < len(a) && j < len(b) && a[i] == b[j] {
-			i, j = i+1, j+1
-			continue
-		}
-		span := lineSpan{aFrom: start + i, bFrom: start + j}
-		for (i < len(a) || j < len(b)) && (i == len(a) || j == len(b) || a[i] != b[j]) {
-			if j == len(b) || i < len(a) && common[i+1][j] >= common[i][j+1] {
-				i++
-			} else {
-				j++
-			}
-		}
-		span.aTo, span.bTo = start+i, start+j
-		spans = append(spans, span)
-	}
-	return spans
+	return common
 }
 
 func writeHunk(out *strings.Builder, a, b []string, spans []lineSpan) {

@@ -216,3 +216,37 @@ func TestUnifiedDiff(t *testing.T) {
 		})
 	}
 }
+
+// FuzzUnifiedDiff applies the diff of two texts to the first and must get the
+// second.
+func FuzzUnifiedDiff(f *testing.F) {
+	f.Add("a\nb\nc\n", "a\nc\n")
+	f.Add("a\n\n\nb", "a\n\nb\n")
+	f.Add("", "x")
+	f.Add("1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\nx\n3\n4\n5\n6\n7\n8\n9\n9\n")
+	f.Add("b\na\nb\na\n", "a\nb\nb\n")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		if got := applySpans(t, splitLines([]byte(before)), splitLines([]byte(after))); got != after {
+			t.Errorf("%q -> %q: the changes give %q", before, after, got)
+		}
+		if diff := unifiedDiff("f", []byte(before), []byte(after)); (diff == "") != (before == after) {
+			t.Errorf("%q -> %q: diff %q", before, after, diff)
+		}
+	})
+}
+
+// applySpans rebuilds b from a and the spans between them.
+func applySpans(t *testing.T, a, b []string) string {
+	t.Helper()
+	var out strings.Builder
+	at := 0
+	for _, s := range changedLines(a, b) {
+		if s.aFrom < at || s.aTo < s.aFrom || s.bTo < s.bFrom {
+			t.Fatalf("spans out of order: %+v", s)
+		}
+		out.WriteString(strings.Join(a[at:s.aFrom], "") + strings.Join(b[s.bFrom:s.bTo], ""))
+		at = s.aTo
+	}
+	out.WriteString(strings.Join(a[at:], ""))
+	return out.String()
+}

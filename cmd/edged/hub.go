@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/hub"
 )
 
@@ -54,8 +55,6 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 	flags.StringVar(&opts.hub.TLSKey, "tls-key", "", "private key file (PEM) of --tls-cert")
 	flags.StringVar(&opts.hub.TLSCA, "tls-ca", "", "certificate authority file (PEM); edges must then show a certificate it signed")
 	flags.StringVar(&opts.maxBytes, "max-bytes", "", "disk budget of the streams, like 10GiB (default: no bound)")
-	cmd.MarkFlagsRequiredTogether("user", "password-file")
-	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err)
 	}
@@ -96,11 +95,16 @@ func (o *hubOptions) complete() error {
 			*listen = "127.0.0.1" + *listen
 		}
 	}
-	if o.hub.TLSCA != "" && o.hub.TLSCert == "" {
+	switch {
+	case (o.hub.User == "") != (o.passwordFile == ""):
+		return usage("--user and --password-file go together")
+	case (o.hub.TLSCert == "") != (o.hub.TLSKey == ""):
+		return usage("--tls-cert and --tls-key go together")
+	case o.hub.TLSCA != "" && o.hub.TLSCert == "":
 		return usage("--tls-ca needs --tls-cert and --tls-key")
 	}
 	if o.maxBytes != "" {
-		n, err := parseSize(o.maxBytes)
+		n, err := config.ParseSize(o.maxBytes)
 		if err != nil {
 			return usage("--max-bytes is %q: %w", o.maxBytes, err)
 		}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,7 +42,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	return failed.code
 }
 
-// newRoot assembles the commands. A new command is its file and a line here.
+// newRoot assembles the commands. A new command is its file and its name here.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "edged",
@@ -62,25 +61,32 @@ block and argument.`,
   edged validate pipelines/quickstart.hcl
   edged run pipelines/quickstart.hcl --until-drained
   edged audit pipelines/quickstart.hcl`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          noSuchCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       noSuchCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; 'edged help%s' lists the flags", err, strings.TrimPrefix(cmd.CommandPath(), "edged"))
 	})
-	root.AddCommand(
-		newRunCommand(),
-		newValidateCommand(),
-		newFmtCommand(),
-		newStatusCommand(),
-		newAuditCommand(),
-		newHubCommand(),
-		newReferenceCommand(),
-		newVersionCommand(),
-		newExitCodesTopic(),
-	)
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"pipelines", "Write and run pipelines:", []*cobra.Command{newRunCommand(), newValidateCommand(), newFmtCommand()}},
+		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newAuditCommand(), newHubCommand()}},
+		{"about", "Know more:", []*cobra.Command{newReferenceCommand(), newVersionCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
+		}
+	}
+	root.AddCommand(newExitCodesTopic())
+	root.SetHelpCommandGroupID("about")
+	root.SetCompletionCommandGroupID("about")
 	return root
 }
 
@@ -89,9 +95,7 @@ func noSuchCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	near := root.SuggestionsFor(args[0])
-	slices.Sort(near)
-	if len(near) > 0 {
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
 		return usage("there is no command %q; did you mean %q?", args[0], near[0])
 	}
 	return usage("there is no command %q; 'edged help' lists them", args[0])

@@ -220,11 +220,11 @@ func TestProgressBlock(t *testing.T) {
 	<-stopped
 
 	want := "edge edge-001, running 0.0 s\n" +
-		"  collected 0, stored 0, alerts 0, waiting 0, synced 0, 0 r…\n" +
+		"  collected 0, stored 0, alerts 0, waiting 0, synced 0, 0 …\n" +
 		"  nats hub  offline for 0.0 s: refused\n" +
 		"\r\x1b[3A\x1b[J" +
 		"edge edge-001, running 2.0 s\n" +
-		"  collected 4,000, stored 4,000, alerts 0, waiting 2,000, s…\n" +
+		"  collected 4,000, stored 4,000, alerts 0, waiting 2,000, …\n" +
 		"  nats hub  online for 2.0 s\n" +
 		"\r\x1b[3A\x1b[J"
 	if diff := cmp.Diff(want, out.String()); diff != "" {

@@ -132,7 +132,11 @@ func count(diags hcl.Diagnostics) (errors, warnings uint64) {
 
 // load is the one place that reads pipeline files.
 func load(paths []string) (*config.Config, hcl.Diagnostics) {
-	return config.Load(paths, engine.Catalog(), expr.Host{})
+	cfg, diags := config.Load(paths, engine.Catalog(), expr.Host{})
+	if !diags.HasErrors() {
+		diags = append(diags, cfg.CheckFiles(nil, engine.Builtins())...)
+	}
+	return cfg, diags
 }
 
 func printDiagnostics(w io.Writer, cfg *config.Config, diags hcl.Diagnostics) error {
