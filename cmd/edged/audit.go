@@ -100,7 +100,7 @@ func (o *auditOptions) ask(ctx context.Context, cmd *cobra.Command, paths []stri
 	if err != nil {
 		return engine.Audit{}, err
 	}
-	edge, err := engine.Open(ctx, cfg, engine.Options{DataDir: o.dataDir, Logger: logger, Version: readVersions().Version})
+	edge, err := openEdge(ctx, cmd.ErrOrStderr(), cfg, engine.Options{DataDir: o.dataDir, Logger: logger})
 	if err != nil {
 		return engine.Audit{}, err
 	}

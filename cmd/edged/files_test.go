@@ -250,3 +250,13 @@ func applySpans(t *testing.T, a, b []string) string {
 	out.WriteString(strings.Join(a[at:], ""))
 	return out.String()
 }
+
+// TestEmptyFolder holds that a folder without pipeline files is an error
+// of the configuration, and says which folder.
+func TestEmptyFolder(t *testing.T) {
+	r := edged(t, t.TempDir(), "", "validate", ".")
+	r.wantCode(t, exitConfig)
+	if !strings.Contains(r.stderr, ".hcl") {
+		t.Errorf("stderr: %q", r.stderr)
+	}
+}

@@ -53,43 +53,39 @@ func (p *progress) show(st engine.Status) {
 	}
 }
 
-// statusBlock is what a terminal shows: one line of counts, one per remote.
+// statusBlock is what a terminal shows: the counts, and a line per remote. It
+// fits a narrow terminal, and its numbers do not jump about.
 func statusBlock(st engine.Status, perSecond float64) []string {
-	lines := []string{
-		fmt.Sprintf("edge %s, running %s", st.DeviceID, age(st.Time, st.Started)),
-		"  " + counts(st, perSecond),
-	}
-	names := table{}
+	var numbers, remotes table
+	numbers.add("  collected", number(st.Totals.Collected), "  waiting", number(st.Waiting))
+	numbers.add("  stored", number(st.Totals.Stored), "  synced", number(st.Totals.SyncedRecords))
+	numbers.add("  alerts", number(st.Totals.Messages), "  records/s", rounded(perSecond))
 	for _, r := range st.Remotes {
 		state := r.State + " for " + age(st.Time, r.Since)
 		if r.State != "online" && r.LastError != "" {
 			state += ": " + oneLine(r.LastError)
 		}
-		names.add("  "+r.Kind+" "+r.Name, state)
+		remotes.add("  "+r.Kind+" "+r.Name, state)
 	}
-	if text := strings.TrimRight(names.String(), "\n"); text != "" {
-		lines = append(lines, strings.Split(text, "\n")...)
-	}
+	text := fmt.Sprintf("edge %s, running %s\n%s%s", st.DeviceID, age(st.Time, st.Started), &numbers, &remotes)
 	if st.Storage.Full {
-		lines = append(lines, fmt.Sprintf("  the local store is full (%s): sources wait", bytesize(st.Storage.MaxBytes)))
+		text += fmt.Sprintf("  the local store is full (%s): sources wait\n", bytesize(st.Storage.MaxBytes))
 	}
-	return lines
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
 // progressLine is what a pipe or a journal gets.
 func progressLine(st engine.Status, perSecond float64) string {
-	line := counts(st, perSecond)
+	line := fmt.Sprintf("collected %s, stored %s, alerts %s, waiting %s, synced %s, %s records/s",
+		number(st.Totals.Collected), number(st.Totals.Stored), number(st.Totals.Messages),
+		number(st.Waiting), number(st.Totals.SyncedRecords), rounded(perSecond))
 	for _, r := range st.Remotes {
 		line += "; " + r.Name + " " + r.State
 	}
 	return line
 }
 
-func counts(st engine.Status, perSecond float64) string {
-	return fmt.Sprintf("collected %s, stored %s, alerts %s, waiting %s, synced %s, %s records/s",
-		number(st.Totals.Collected), number(st.Totals.Stored), number(st.Totals.Messages),
-		number(st.Waiting), number(st.Totals.SyncedRecords), number(uint64(perSecond+0.5)))
-}
+func rounded(perSecond float64) string { return number(uint64(perSecond + 0.5)) }
 
 // oneLine keeps a foreign error text from breaking the block.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/config"
 )
 
 // How long the last steps of a run may take before they are cut off.
@@ -86,11 +89,10 @@ func (o *runOptions) run(cmd *cobra.Command, paths []string) error {
 	})
 	defer release()
 
-	edge, err := engine.Open(ctx, cfg, engine.Options{
+	edge, err := openEdge(ctx, cmd.ErrOrStderr(), cfg, engine.Options{
 		DataDir:      o.dataDir,
 		UntilDrained: o.untilDrained,
 		Logger:       logger,
-		Version:      readVersions().Version,
 	})
 	if err != nil {
 		return err
@@ -156,6 +158,19 @@ func (o *runOptions) report(cmd *cobra.Command, summary engine.Summary, interrup
 		return failure(exitRuntime, errors.New("stopped before everything was synced; run the same command again to go on"))
 	}
 	return nil
+}
+
+// openEdge opens an edge. What only the running machine can tell about the
+// files (a plugin that does not load, say) is printed as 'edged validate'
+// prints what it finds.
+func openEdge(ctx context.Context, stderr io.Writer, cfg *config.Config, opts engine.Options) (*engine.Engine, error) {
+	opts.Version = readVersions().Version
+	edge, err := engine.Open(ctx, cfg, opts)
+	var diags hcl.Diagnostics
+	if errors.As(err, &diags) {
+		return nil, refuse(stderr, cfg, diags)
+	}
+	return edge, err
 }
 
 // closeEdge stops what Open started.

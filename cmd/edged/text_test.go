@@ -103,7 +103,7 @@ func status(after time.Duration, stored uint64, link string) engine.Status {
 			Sources: []engine.SourceStatus{{Kind: "file", Name: "rows", State: "failed", Error: "no\nsuch file"}},
 			Syncs:   []engine.SyncStatus{{Remote: "hub", SyncedRecords: stored / 2, Waiting: stored / 2}},
 		}},
-		Remotes: []engine.RemoteStatus{{Kind: "nats", Name: "hub", State: link, Since: start, LastError: "refused"}},
+		Remotes: []engine.RemoteStatus{{Kind: "nats", Name: "hub", State: link, Since: start, LastError: "connection refused"}},
 		Plugins: []engine.PluginStatus{{Name: "dew_point", SHA256: "0123456789abcdef", Records: stored}},
 	}
 }
@@ -125,7 +125,7 @@ waiting for the link             2,000
 alert messages waiting: 2 critical, 1 low
 
 REMOTE    STATE    FOR    LAST ERROR
-nats hub  offline  1m30s  refused
+nats hub  offline  1m30s  connection refused
 
 PIPELINE    STORED  REMOTE  SYNCED  WAITING  LAST SYNC  LAST ERROR
 cold_chain   4,000  hub      2,000    2,000  never
@@ -202,7 +202,7 @@ func codeOf(err error) int {
 // them, as a terminal would get them.
 func TestProgressBlock(t *testing.T) {
 	var out bytes.Buffer
-	s := &screen{out: &out, live: true, width: func() int { return 60 }}
+	s := &screen{out: &out, live: true, width: func() int { return 39 }}
 	states := []engine.Status{status(0, 0, "offline"), status(2*time.Second, 4000, "online")}
 	p := &progress{screen: s, status: func() engine.Status {
 		st := states[0]
@@ -220,13 +220,17 @@ func TestProgressBlock(t *testing.T) {
 	<-stopped
 
 	want := "edge edge-001, running 0.0 s\n" +
-		"  collected 0, stored 0, alerts 0, waiting 0, synced 0, 0 …\n" +
-		"  nats hub  offline for 0.0 s: refused\n" +
-		"\r\x1b[3A\x1b[J" +
+		"  collected  0    waiting    0\n" +
+		"  stored     0    synced     0\n" +
+		"  alerts     0    records/s  0\n" +
+		"  nats hub  offline for 0.0 s: connec…\n" +
+		"\r\x1b[5A\x1b[J" +
 		"edge edge-001, running 2.0 s\n" +
-		"  collected 4,000, stored 4,000, alerts 0, waiting 2,000, …\n" +
+		"  collected  4,000    waiting    2,000\n" +
+		"  stored     4,000    synced     2,000\n" +
+		"  alerts         0    records/s  2,000\n" +
 		"  nats hub  online for 2.0 s\n" +
-		"\r\x1b[3A\x1b[J"
+		"\r\x1b[5A\x1b[J"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -108,14 +108,22 @@ func validateJSON(out io.Writer, paths []string) error {
 // prints every diagnostic to w; with an error among them it fails.
 func loadConfig(w io.Writer, paths []string) (*config.Config, error) {
 	cfg, diags := load(paths)
-	if err := printDiagnostics(w, cfg, diags); err != nil {
-		return nil, fmt.Errorf("printing the diagnostics: %w", err)
-	}
 	if diags.HasErrors() {
-		errors, _ := count(diags)
-		return nil, failure(exitConfig, fmt.Errorf("the configuration has %s, printed above", plural(errors, "error")))
+		return nil, refuse(w, cfg, diags)
+	}
+	if err := printDiagnostics(w, cfg, diags); err != nil {
+		return nil, err
 	}
 	return cfg, nil
+}
+
+// refuse prints what is wrong with the files and returns the failure.
+func refuse(w io.Writer, cfg *config.Config, diags hcl.Diagnostics) error {
+	if err := printDiagnostics(w, cfg, diags); err != nil {
+		return err
+	}
+	errors, _ := count(diags)
+	return failure(exitConfig, fmt.Errorf("the configuration has %s, printed above", plural(errors, "error")))
 }
 
 // count returns how many errors and warnings there are.
