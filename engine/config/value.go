@@ -70,7 +70,13 @@ func parseDefault(arg *Arg) (hclsyntax.Expression, hcl.Diagnostics) {
 
 // expression compiles an argument that is evaluated once per record.
 func (d *decoder) expression(arg *Arg, e hcl.Expression) (any, bool) {
+	if d.hugeNumber(e) {
+		return nil, false
+	}
 	p, diags := expr.Compile(e, arg.Root)
+	if !diags.HasErrors() {
+		diags = append(diags, p.Require(arg.Result, fmt.Sprintf("The argument %q", arg.Name))...)
+	}
 	d.diags = append(d.diags, diags...)
 	return p, !diags.HasErrors()
 }
@@ -82,10 +88,13 @@ func (d *decoder) reference(arg *Arg, e hcl.Expression) (any, bool) {
 	t, diags := hcl.AbsTraversalForExpr(e)
 	if diags.HasErrors() {
 		advice := ""
-		if v, diags := e.Value(nil); !diags.HasErrors() && v.Type() == cty.String {
+		if v, diags := e.Value(nil); !diags.HasErrors() && v.Type() == cty.String && !v.IsNull() {
 			advice = " A reference stands without quotes."
+			if strings.HasPrefix(v.AsString(), arg.Refers+".") {
+				form = v.AsString()
+			}
 		}
-		d.report("Invalid reference", fmt.Sprintf("The argument %q names a %s block.%s Write %s = %s.", arg.Name, arg.Refers, advice, arg.Name, form), e.Range())
+		d.report("Invalid reference", fmt.Sprintf("The argument %q names a block %s.%s Write %s = %s.", arg.Name, arg.Refers, advice, arg.Name, form), e.Range())
 		return nil, false
 	}
 	steps := make([]string, 0, len(t))
@@ -98,7 +107,7 @@ func (d *decoder) reference(arg *Arg, e hcl.Expression) (any, bool) {
 		}
 	}
 	if len(steps) != len(t) || steps[0] != arg.Refers || len(steps) != strings.Count(form, ".")+1 {
-		d.report("Invalid reference", fmt.Sprintf("The argument %q names a %s block. Write %s = %s.", arg.Name, arg.Refers, arg.Name, form), e.Range())
+		d.report("Invalid reference", fmt.Sprintf("The argument %q names a block %s. Write %s = %s.", arg.Name, arg.Refers, arg.Name, form), e.Range())
 		return nil, false
 	}
 	return steps[1:], true
@@ -108,17 +117,23 @@ func (d *decoder) reference(arg *Arg, e hcl.Expression) (any, bool) {
 func (d *decoder) constant(arg *Arg, e hcl.Expression) (cty.Value, bool) {
 	if vars := e.Variables(); len(vars) > 0 {
 		for _, t := range vars {
-			d.report("Not a constant", fmt.Sprintf("The argument %q has one value for the whole run, so it cannot use %q. %s", arg.Name, t.RootName(), d.constantAdvice(e)), t.SourceRange())
+			d.report("Not a constant", fmt.Sprintf("The argument %q has one value for the whole run, so it cannot use %q. %s", arg.Name, t.RootName(), constantAdvice(e)), t.SourceRange())
 		}
 		return cty.NilVal, false
 	}
-	if tooLarge, found := hugeNumber(e); found {
-		d.report("Value out of range", "This number does not fit into 64-bit floating point. Write a smaller one.", tooLarge)
+	if d.hugeNumber(e) {
+		return cty.NilVal, false
+	}
+	// The compiler knows more about functions than the evaluation does.
+	if _, diags := expr.Compile(e, expr.None); diags.HasErrors() {
+		d.diags = append(d.diags, diags...)
 		return cty.NilVal, false
 	}
 	v, diags := e.Value(d.ctx)
 	if diags.HasErrors() {
-		d.diags = append(d.diags, diags...)
+		for _, diag := range diags {
+			d.diags = append(d.diags, plainCallError(diag))
+		}
 		return cty.NilVal, false
 	}
 	v, _ = v.UnmarkDeep()
@@ -129,7 +144,17 @@ func (d *decoder) constant(arg *Arg, e hcl.Expression) (cty.Value, bool) {
 	return v, true
 }
 
-func (d *decoder) constantAdvice(e hcl.Expression) string {
+// plainCallError says what a function said instead of which parameter it took
+// offence at.
+func plainCallError(diag *hcl.Diagnostic) *hcl.Diagnostic {
+	call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](diag)
+	if !ok || call.FunctionCallError() == nil {
+		return diag
+	}
+	return diagnostic("Function call failed", fmt.Sprintf("%s() failed: %s.", call.CalledFunctionName(), strings.TrimSuffix(call.FunctionCallError().Error(), ".")), *diag.Subject)
+}
+
+func constantAdvice(e hcl.Expression) string {
 	if word := hcl.ExprAsKeyword(e); word != "" {
 		return fmt.Sprintf("If it is meant as text, put it in quotes: %q.", word)
 	}
@@ -140,10 +165,7 @@ func (d *decoder) constantAdvice(e hcl.Expression) string {
 type valueError struct{ summary, detail string }
 
 func wrongType(arg *Arg, expected string, v cty.Value, advice string) *valueError {
-	if advice != "" {
-		advice = " " + advice
-	}
-	return &valueError{"Wrong type", fmt.Sprintf("The argument %q is %s, but this is %s.%s", arg.Name, expected, describe(v), advice)}
+	return &valueError{"Wrong type", fmt.Sprintf("The argument %q takes %s, but this is %s.%s", arg.Name, expected, describe(v), spaced(advice))}
 }
 
 // convertValue turns v into the Go value of arg's type and checks its bounds.
@@ -163,11 +185,11 @@ func convertValue(arg *Arg, v cty.Value, literal bool) (any, *valueError) {
 		return stringValue(arg, v)
 	case Bool:
 		if v.Type() != cty.Bool {
-			return nil, wrongType(arg, "true or false", v, unquoteAdvice(v))
+			return nil, wrongType(arg, "true or false", v, unquoteAdvice(v, literal))
 		}
 		return v.True(), nil
 	case Int, Float:
-		return numberValue(arg, v)
+		return numberValue(arg, v, literal)
 	case Duration, Size:
 		return quantityValue(arg, v)
 	case StringList:
@@ -192,16 +214,26 @@ func stringValue(arg *Arg, v cty.Value) (any, *valueError) {
 	if len(arg.Enum) > 0 && !slices.Contains(arg.Enum, s) {
 		return nil, &valueError{"Unsupported value", fmt.Sprintf("%q is not a value of the argument %q.%s The values are: %s.", s, arg.Name, didYouMean(s, arg.Enum), joinQuoted(arg.Enum))}
 	}
-	return s, nil
+	return s, checkText(arg, s)
 }
 
-func numberValue(arg *Arg, v cty.Value) (any, *valueError) {
+func checkText(arg *Arg, s string) *valueError {
+	if arg.Check == nil {
+		return nil
+	}
+	if err := arg.Check(s); err != nil {
+		return &valueError{"Unsupported value", fmt.Sprintf("The argument %q cannot be %q: %s.", arg.Name, s, err)}
+	}
+	return nil
+}
+
+func numberValue(arg *Arg, v cty.Value, literal bool) (any, *valueError) {
 	expected := "a number"
 	if arg.Type == Int {
 		expected = "a whole number"
 	}
 	if v.Type() != cty.Number {
-		return nil, wrongType(arg, expected, v, unquoteAdvice(v))
+		return nil, wrongType(arg, expected, v, unquoteAdvice(v, literal))
 	}
 	f := v.AsBigFloat()
 	if !within(arg, f) {
@@ -267,7 +299,7 @@ func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
 	}
 	n, err := parse(v.AsString())
 	if err != nil {
-		return nil, &valueError{summary, fmt.Sprintf("The argument %q is %s, but %s", arg.Name, name, err)}
+		return nil, &valueError{summary, fmt.Sprintf("The argument %q takes %s, but %s", arg.Name, name, err)}
 	}
 	if !within(arg, new(big.Float).SetInt64(n)) {
 		return nil, outOfRange(arg, v.AsString())
@@ -279,7 +311,7 @@ func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
 }
 
 func outOfRange(arg *Arg, found string) *valueError {
-	return &valueError{"Value out of range", fmt.Sprintf("The argument %q is %s, but this is %s.", arg.Name, arg.bounds(), found)}
+	return &valueError{"Value out of range", fmt.Sprintf("The argument %q must be %s, but this is %s.", arg.Name, arg.bounds(), found)}
 }
 
 func stringList(arg *Arg, v cty.Value) (any, *valueError) {
@@ -295,7 +327,10 @@ func stringList(arg *Arg, v cty.Value) (any, *valueError) {
 	for it := v.ElementIterator(); it.Next(); {
 		_, element := it.Element()
 		if element.IsNull() || element.Type() != cty.String {
-			return nil, &valueError{"Wrong type", fmt.Sprintf("The argument %q is %s, but element %d is %s. %s", arg.Name, expected, len(list)+1, describe(element), quoteAdvice(element))}
+			return nil, &valueError{"Wrong type", fmt.Sprintf("The argument %q takes %s, but element %d is %s.%s", arg.Name, expected, len(list)+1, describe(element), spaced(quoteAdvice(element)))}
+		}
+		if err := checkText(arg, element.AsString()); err != nil {
+			return nil, err
 		}
 		list = append(list, element.AsString())
 	}
@@ -311,15 +346,15 @@ func stringMap(arg *Arg, v cty.Value) (any, *valueError) {
 	for it := v.ElementIterator(); it.Next(); {
 		key, element := it.Element()
 		if element.IsNull() || element.Type() != cty.String {
-			return nil, &valueError{"Wrong type", fmt.Sprintf("The argument %q is %s, but the value of %q is %s. %s", arg.Name, expected, key.AsString(), describe(element), quoteAdvice(element))}
+			return nil, &valueError{"Wrong type", fmt.Sprintf("The argument %q takes %s, but the value of %q is %s.%s", arg.Name, expected, key.AsString(), describe(element), spaced(quoteAdvice(element)))}
 		}
 		m[key.AsString()] = element.AsString()
 	}
 	return m, nil
 }
 
-func unquoteAdvice(v cty.Value) string {
-	if !v.IsNull() && v.Type() == cty.String {
+func unquoteAdvice(v cty.Value, literal bool) string {
+	if literal && !v.IsNull() && v.Type() == cty.String {
 		return "Write it without quotes."
 	}
 	return ""
@@ -391,7 +426,7 @@ func appendJSON(dst []byte, v cty.Value) ([]byte, error) {
 		return fmt.Append(dst, v.True()), nil
 	case t == cty.Number:
 		f := v.AsBigFloat()
-		if f.IsInf() || f.MantExp(nil) > 1024 || f.Sign() != 0 && f.MantExp(nil) < -1074 {
+		if !representable(f) {
 			return dst, errNumber
 		}
 		return append(dst, numberText(f)...), nil
@@ -423,24 +458,26 @@ func appendElements(dst []byte, v cty.Value, opening, closing byte) ([]byte, err
 	return append(dst, closing), nil
 }
 
-// hugeNumber finds a literal that is outside 64-bit floating point. Turning
+// hugeNumber reports a literal that is outside 64-bit floating point. Turning
 // 1e999999999 into text takes a gigabyte, so it must not reach a function.
-func hugeNumber(e hcl.Expression) (hcl.Range, bool) {
+func (d *decoder) hugeNumber(e hcl.Expression) bool {
 	node, ok := e.(hclsyntax.Expression)
 	if !ok {
-		return hcl.Range{}, false
+		return false
 	}
-	var at *hcl.Range
-	_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
-		if lit, ok := n.(*hclsyntax.LiteralValueExpr); ok && at == nil && lit.Val.Type() == cty.Number && !lit.Val.IsNull() && lit.Val.IsKnown() {
-			if exp := lit.Val.AsBigFloat().MantExp(nil); exp > 1024 || exp < -1074 {
-				at = lit.SrcRange.Ptr()
-			}
+	before := len(d.diags)
+	diags := hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+		lit, ok := n.(*hclsyntax.LiteralValueExpr)
+		if !ok || lit.Val.IsNull() || !lit.Val.IsKnown() || lit.Val.Type() != cty.Number || representable(lit.Val.AsBigFloat()) {
+			return nil
 		}
-		return nil
+		return hcl.Diagnostics{diagnostic("Value out of range", "This number does not fit into 64-bit floating point. Write a smaller one.", lit.SrcRange)}
 	})
-	if at == nil {
-		return hcl.Range{}, false
-	}
-	return *at, true
+	d.diags = append(d.diags, diags...)
+	return len(d.diags) > before
+}
+
+func representable(f *big.Float) bool {
+	exponent := f.MantExp(nil)
+	return !f.IsInf() && exponent <= 1024 && exponent >= -1074
 }
