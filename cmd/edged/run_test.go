@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,26 @@ func TestQuickstart(t *testing.T) {
 	}
 	if len(proof.Pipelines) == 0 || proof.Gaps+proof.Duplicates+proof.Waiting != 0 {
 		t.Errorf("audit: %+v", proof)
+	}
+}
+
+// TestReadme holds that the README's pipeline is valid and formatted, and that
+// its exit codes are all of them.
+func TestReadme(t *testing.T) {
+	readme := readFile(t, filepath.Join(repository, "README.md"))
+	_, rest, found := strings.Cut(readme, "```hcl\n")
+	pipeline, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("README.md shows no pipeline")
+	}
+	edged(t, t.TempDir(), pipeline, "fmt", "--check", "-").wantCode(t, exitOK)
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "readme.hcl"), pipeline)
+	edged(t, dir, "", "validate", "readme.hcl").wantCode(t, exitOK)
+	for _, c := range exitCodes {
+		if !strings.Contains(readme, fmt.Sprintf("\n| %d | ", c.code)) {
+			t.Errorf("README.md does not have exit code %d", c.code)
+		}
 	}
 }
 
