@@ -164,6 +164,7 @@ func TestInterrupt(t *testing.T) {
 func TestUntilDrainedRefusesEndless(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "endless.hcl"), endless)
+	edged(t, dir, "", "validate", "endless.hcl").wantCode(t, exitOK)
 	r := edged(t, dir, "", "run", "endless.hcl", "--until-drained")
 	if r.code == exitOK || r.stdout != "" || !strings.Contains(r.stderr, "tick") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
