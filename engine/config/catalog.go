@@ -140,7 +140,7 @@ func checkExample(parent *Spec, example string) error {
 	if len(d.diags) > 0 {
 		return d.diags
 	}
-	if formatted, _ := Format([]byte(example), "example"); string(formatted) != example {
+	if formatted, _ := Format([]byte(example), "example"); strings.TrimSpace(string(formatted)) != strings.TrimSpace(example) {
 		return fmt.Errorf("is not laid out as Format does: %s", formatted)
 	}
 	return nil
