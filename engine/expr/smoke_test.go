@@ -47,3 +47,11 @@ func TestSmoke(t *testing.T) {
 		}
 	}
 }
+
+func mustParse(src string) hcl.Expression {
+	e, diags := hclsyntax.ParseExpression([]byte(src), "example.hcl", hcl.InitialPos)
+	if diags.HasErrors() {
+		panic(diags)
+	}
+	return e
+}
