@@ -7,7 +7,7 @@
 
 edge {
   device_id = env("EDGED_DEVICE_ID", hostname())
-  data_dir  = env("EDGED_DATA_DIR", "edged-data")
+  data_dir  = "data"
 }
 
 # The hub runs inside this process, so that there is nothing to install. A real

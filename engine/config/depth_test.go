@@ -7,11 +7,11 @@ import (
 	"github.com/edged/edged/engine/config"
 )
 
-// TestParseSurvivesDepth hands over text that nests as deeply as a file can be
-// long. A stack that overflows cannot be recovered from, so this test would
-// end the whole run.
-func TestParseSurvivesDepth(t *testing.T) {
-	const n = 1 << 19
+// TestParseRefusesDepth hands over text that nests ever deeper. It must be
+// refused before it is parsed: at the size a file may have, the parser's stack
+// would overflow, and no program recovers from that.
+func TestParseRefusesDepth(t *testing.T) {
+	const n = 1 << 16
 	fill := func(s string) string { return strings.Repeat(s, (n-100)/len(s)) }
 	for name, text := range map[string]string{
 		"brackets":     fill("["),
@@ -29,12 +29,13 @@ func TestParseSurvivesDepth(t *testing.T) {
 		"if":           "\"" + fill("%{if true}"),
 		"for":          fill("[for a in "),
 		"blocks":       "1\n" + fill("b {\n"),
-		"stray closes": "1\n" + fill("}"),
+		"stray closes": "1\n" + fill("}") + fill("!"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := []byte("config = " + text + "\n")
-			if _, diags := config.Parse(map[string][]byte{"x.hcl": src}, testCatalog(), testHost()); !diags.HasErrors() {
-				t.Error("no error")
+			_, diags := config.Parse(map[string][]byte{"x.hcl": src}, testCatalog(), testHost())
+			if len(diags) != 1 || diags[0].Summary != "Nested too deeply" {
+				t.Errorf("got %v", diags)
 			}
 		})
 	}
