@@ -224,15 +224,21 @@ func (p *Program) Range() hcl.Range { return p.expr.Range() }
 func (p *Program) Type() Type { return p.typ }
 
 // Require reports, as diagnostics, that the result can never be of the wanted
-// type. what names the argument in the message: "when".
+// type, nor be converted to it. what names the argument in the message: "when".
+// No diagnostics is no promise: what a record holds is known at run time only.
 func (p *Program) Require(want Type, what string) hcl.Diagnostics {
+	got := p.typ.String()
 	if p.typ.fits(want) {
-		return nil
+		c, isConst := p.node.(*constNode)
+		if !isConst || p.typ == want || want == Any || want == String || convertible(c.v, want) {
+			return nil
+		}
+		got = fmt.Sprintf("the string %q", c.v.text)
 	}
 	return hcl.Diagnostics{{
 		Severity: hcl.DiagError,
 		Summary:  "Unsuitable value type",
-		Detail:   fmt.Sprintf("%s must be %s, but this expression gives %s.", what, want, strings.TrimSpace(p.typ.String())),
+		Detail:   fmt.Sprintf("%s must be %s, but this expression gives %s.", what, want, got),
 		Subject:  p.Range().Ptr(),
 	}}
 }
