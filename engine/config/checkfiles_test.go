@@ -46,7 +46,7 @@ plugin "e" {
 	want := []string{
 		`conf/x.hcl:5,12-31 Unknown built-in plugin: There is no built-in plugin "dew_piont". Did you mean "dew_point"? The built-in plugins are: dew_point, merge.`,
 		`conf/x.hcl:11,12-23 Missing module: There is no file "conf/dew_point". The built-in plugin is written "builtin:dew_point". A path is relative to the folder of the pipeline file.`,
-		`conf/x.hcl:14,12-28 Cannot read module: Permission denied. Check the path and its permissions.`,
+		`conf/x.hcl:14,12-28 Cannot read module: "locked.wasm" cannot be read: permission denied. Check the path and its permissions.`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

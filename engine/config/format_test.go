@@ -128,3 +128,21 @@ func seeds(f *testing.F) [][]byte {
 	}
 	return list
 }
+
+// TestShippedPipelines holds the files that people copy to the one layout.
+func TestShippedPipelines(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("..", "..", "pipelines", "*.hcl"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		src, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, diags := config.Format(src, path)
+		if diff := cmp.Diff(string(src), string(out)); diff != "" || diags.HasErrors() {
+			t.Errorf("%s is not laid out as edged fmt does (-file +formatted):\n%s\n%v", path, diff, diags)
+		}
+	}
+}

@@ -198,14 +198,15 @@ func TestConfigJSONKeepsNumbers(t *testing.T) {
 		`0`:                        `0`,
 		`{ b = [], a = { c = 1 }}`: `{"a":{"c":1},"b":[]}`,
 		`"a\n\"${"é"}"`:            `"a\n\"é"`,
-		`null`:                     `null`,
+		`[null]`:                   `[null]`,
+		`null`:                     ``,
 	} {
 		a, diags := config.ParseBlock(spec, []byte("v = "+src+"\n"), "x.hcl")
 		if diags.HasErrors() {
 			t.Errorf("%s: %s", src, diags)
 			continue
 		}
-		if got := string(a.JSON("v")); got != want || !json.Valid(a.JSON("v")) {
+		if got := string(a.JSON("v")); got != want || want != "" && !json.Valid(a.JSON("v")) {
 			t.Errorf("%s became %s, want %s", src, got, want)
 		}
 	}

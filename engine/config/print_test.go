@@ -38,7 +38,7 @@ func TestWriteDiagnosticsGolden(t *testing.T) {
 	files := map[string][]byte{
 		"cold.hcl": []byte("# A comment.\n" +
 			"edge {\n" +
-			"\tdata_dir = \"x\" # tabs before the place\n" +
+			"\tdata_dir = 7 # tabs before the place\n" +
 			"\tdurability = \"日本\" \n" +
 			"\tmax_bytes = \"a very very long text that goes on and on, far beyond what a terminal of seventy columns can show on one line\"\n" +
 			"}\n" +
@@ -47,11 +47,13 @@ func TestWriteDiagnosticsGolden(t *testing.T) {
 			"    when = (\n" +
 			"      no.such.variable\n" +
 			"    )\n" +
-			"    topic    = \"日本語\" ; message = 1\n" +
+			"    topic    = {\n" +
+			"      a = \"\u202e\"\n" +
+			"    }\n" +
+			"    message  = \"日本語 ${" + strings.Repeat(" ", 80) + "nothing}\"\n" +
 			"  }\n" +
 			"}\n"),
 		"more.hcl": []byte("pipeline \"q\" {\n  collect \"generator\" \"g\" {\n    payload = {}\n    \"end\n"),
-		"wide.hcl": []byte("pipeline \"q\" { alert \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" \"b\" {} }\n"),
 	}
 	for _, tt := range []struct {
 		golden string

@@ -13,7 +13,6 @@ import (
 func TestReferenceMentionsEverything(t *testing.T) {
 	catalog := testCatalog()
 	page := string(config.Reference(catalog))
-	golden(t, "reference.golden", []byte(page))
 	sections := map[string]string{}
 	for _, part := range strings.Split(page, "\n#")[1:] {
 		title, text, _ := strings.Cut(part, "\n")
