@@ -280,7 +280,9 @@ func (l *Log) apply(plan []*laneCommit, seq uint64) {
 	for _, c := range plan {
 		first := at
 		at += uint64(c.next.Count + len(c.outbox))
-		boxes = boxes || len(c.outbox) > 0
+		if boxes = boxes || len(c.outbox) > 0; len(c.outbox) > 0 {
+			l.newest.Store(at - 1)
+		}
 		c.lane.apply(c, first, at)
 		at++
 	}

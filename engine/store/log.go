@@ -66,6 +66,7 @@ type Log struct {
 	stop    chan struct{} // closed by Close: take what waits, then end
 	done    chan struct{}
 	durable atomic.Uint64 // stream sequence up to which everything is flushed
+	newest  atomic.Uint64 // stream sequence of the newest outbox
 	full    atomic.Bool
 	outbox  Signal     // an outbox was committed
 	changed Signal     // anything was committed
@@ -98,6 +99,7 @@ type Counts struct {
 	Transformed uint64 `json:"transformed,omitempty"`
 	Messages    uint64 `json:"messages,omitempty"`
 	DeadLetters uint64 `json:"dead_letters,omitempty"`
+	Dropped     uint64 `json:"dropped,omitempty"` // by a transform, on purpose
 }
 
 func (c *Counts) add(d Counts) {
@@ -105,6 +107,7 @@ func (c *Counts) add(d Counts) {
 	c.Transformed += d.Transformed
 	c.Messages += d.Messages
 	c.DeadLetters += d.DeadLetters
+	c.Dropped += d.Dropped
 }
 
 // Group is what one caller appends at once to one lane.
@@ -179,6 +182,10 @@ func (l *Log) Lanes() []*Lane {
 	return slices.SortedFunc(maps.Values(l.lanes), func(a, b *Lane) int { return strings.Compare(a.name, b.name) })
 }
 
+// NewestOutbox returns the stream sequence of the newest outbox, 0 when there
+// is none.
+func (l *Log) NewestOutbox() uint64 { return l.newest.Load() }
+
 // Changed returns a channel that is closed at the next commit.
 func (l *Log) Changed() <-chan struct{} { return l.changed.Wait() }
 
@@ -217,6 +224,13 @@ func (l *Log) openStream(ctx context.Context) error {
 	}
 	l.epoch = cfg.Metadata[epochKey]
 	l.durable.Store(l.stream.CachedInfo().State.LastSeq)
+	newest, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.outboxSubject("*"))
+	if err != nil {
+		return err
+	}
+	if newest != nil {
+		l.newest.Store(newest.Seq)
+	}
 	return l.measure(ctx)
 }
 

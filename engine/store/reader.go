@@ -157,7 +157,7 @@ func (r *Reader) startDisk(ctx context.Context) error {
 	from := r.seq + 1
 	if r.seq == 0 {
 		var err error
-		if from, err = r.lane.find(ctx, r.number+1); err != nil {
+		if from, err = r.lane.Find(ctx, r.number+1); err != nil {
 			return err
 		}
 		if from == 0 { // everything up to the newest was purged
@@ -179,9 +179,9 @@ func (r *Reader) startDisk(ctx context.Context) error {
 	return nil
 }
 
-// find returns the stream sequence of the first entry whose number is at least
+// Find returns the stream sequence of the first entry whose number is at least
 // number, 0 when there is none, by bisection: numbers rise with sequences.
-func (l *Lane) find(ctx context.Context, number uint64) (uint64, error) {
+func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
 	info, err := l.log.stream.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("looking for %s %d: %w", l.name, number, err)

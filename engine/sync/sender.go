@@ -65,7 +65,8 @@ type FeedSender struct {
 
 	mu       sync.Mutex
 	at       Position
-	seq      uint64 // stream sequence up to which at.Last reaches; 0: not known
+	base     *Position // what the remote had when this process first asked
+	seq      uint64    // stream sequence up to which at.Last reaches; 0: not known
 	lastSync time.Time
 	lastErr  error
 }
@@ -221,6 +222,9 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 	if at != f.at {
 		f.seq = 0
 	}
+	if f.base == nil {
+		f.base = &at
+	}
 	f.at, f.lastErr = at, nil
 	return nil
 }
@@ -355,6 +359,17 @@ func (f *FeedSender) Status() (at Position, lastSync time.Time, lastErr error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.at, f.lastSync, f.lastErr
+}
+
+// Sent returns how many entries the remote has taken since this process first
+// asked it.
+func (f *FeedSender) Sent() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.base == nil {
+		return 0
+	}
+	return f.at.Total - f.base.Total
 }
 
 // Waiting returns how many entries the remote has yet to settle.
