@@ -52,6 +52,7 @@ type Plugin struct {
 	SHA256 string          // lower case hexadecimal, or empty
 	Config json.RawMessage // what edged_configure receives; nil: nothing
 	Limits Limits
+	Args   Args // for the ranges of its arguments
 	Range  hcl.Range
 }
 

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/edged/edged/engine/record"
+)
+
+// builtinPrefix marks a module that comes with edged.
+const builtinPrefix = "builtin:"
+
+// builder turns decoded blocks into a Config and checks them against each
+// other.
+type builder struct {
+	*decoder
+	cfg *Config
+}
+
+func (b *builder) build(file Args) {
+	edge, written := file.Block("edge")
+	if !written {
+		spec := edgeSpec()
+		edge = b.decode(block{spec: &spec, title: "The block edge", header: file.Range, body: emptyBody()})
+	}
+	b.cfg.Edge = Edge{
+		DeviceID:   edge.String("device_id"),
+		DataDir:    edge.String("data_dir"),
+		Durability: edge.String("durability"),
+		MaxBytes:   edge.Size("max_bytes"),
+		Range:      edge.Range,
+	}
+	for _, r := range file.Blocks("remote") {
+		if len(r.labels) == 2 {
+			b.cfg.Remotes = append(b.cfg.Remotes, Remote{Kind: r.labels[0], Name: r.labels[1], Args: r, Range: r.Range})
+		}
+	}
+	for _, p := range file.Blocks("plugin") {
+		if len(p.labels) == 1 {
+			b.cfg.Plugins = append(b.cfg.Plugins, plugin(p))
+		}
+	}
+	for _, p := range file.Blocks("pipeline") {
+		if len(p.labels) == 1 {
+			b.cfg.Pipelines = append(b.cfg.Pipelines, b.pipeline(p))
+		}
+	}
+}
+
+func plugin(a Args) Plugin {
+	p := Plugin{
+		Name:   a.labels[0],
+		Module: a.String("module"),
+		SHA256: strings.ToLower(a.String("sha256")),
+		Config: a.JSON("config"),
+		Args:   a,
+		Range:  a.Range,
+	}
+	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" && !filepath.IsAbs(p.Module) {
+		p.Module = filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(p.Module))
+	}
+	if limits, ok := a.Block("limits"); ok {
+		p.Limits = Limits{Memory: limits.Size("memory"), Time: limits.Duration("time"), Output: limits.Size("output")}
+	}
+	return p
+}
+
+func (b *builder) pipeline(a Args) Pipeline {
+	p := Pipeline{Name: a.labels[0], Range: a.Range}
+	for _, c := range a.Blocks("collect") {
+		if len(c.labels) == 2 {
+			p.Collects = append(p.Collects, Collect{Kind: c.labels[0], Name: c.labels[1], Args: c, Range: c.Range})
+		}
+	}
+	for _, t := range a.Blocks("transform") {
+		if ref := t.Reference("plugin"); len(t.labels) == 1 && len(ref) == 1 {
+			p.Transforms = append(p.Transforms, Transform{Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), Range: t.Range})
+		}
+	}
+	for _, t := range a.Blocks("alert") {
+		if len(t.labels) == 1 {
+			p.Alerts = append(p.Alerts, alert(t))
+		}
+	}
+	batch, written := a.Block("batch")
+	if !written {
+		spec := batchSpec()
+		batch = b.decode(block{spec: &spec, title: "The block batch", header: a.Range, body: emptyBody()})
+	}
+	p.Batch = Batch{MaxRecords: int(batch.Int("max_records")), MaxBytes: batch.Size("max_bytes"), MaxWait: batch.Duration("max_wait")}
+	for _, s := range a.Blocks("sync") {
+		if ref := s.Reference("to"); len(ref) == 2 {
+			p.Syncs = append(p.Syncs, Sync{RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Range: s.Range})
+		}
+	}
+	return p
+}
+
+func alert(a Args) Alert {
+	priority, err := record.ParsePriority(a.String("priority"))
+	if err != nil {
+		priority = record.Normal // told by the decoder
+	}
+	return Alert{
+		Name:     a.labels[0],
+		When:     a.Expr("when"),
+		Topic:    a.String("topic"),
+		Priority: priority,
+		Message:  a.Expr("message"),
+		Range:    a.Range,
+	}
+}

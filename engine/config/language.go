@@ -1,0 +1,229 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/edged/edged/engine/expr"
+	"github.com/edged/edged/engine/record"
+)
+
+// language declares everything a pipeline file may hold.
+func language(catalog Catalog) Spec {
+	return Spec{
+		Name:    "file",
+		Summary: "A pipeline file holds blocks; a directory of files is one configuration.",
+		Blocks:  []Spec{edgeSpec(), remoteSpec(catalog), pluginSpec(), pipelineSpec(catalog)},
+	}
+}
+
+func edgeSpec() Spec {
+	return Spec{
+		Name:    "edge",
+		Summary: "The device that runs the pipelines.",
+		Doc:     "It may be left out; the defaults then hold.",
+		Args: []Arg{
+			{Name: "device_id", Type: String, Default: `hostname()`, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
+			{Name: "data_dir", Type: String, Default: `"data"`, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
+			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
+			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "1MiB", Doc: "The disk budget of the local streams. When it is used up, sources are told to wait."},
+		},
+		Example: `edge {
+  device_id = env("EDGED_DEVICE_ID", hostname())
+  data_dir  = "data"
+}
+`,
+		Check: func(a Args) hcl.Diagnostics {
+			return append(notEmpty(a, "device_id", "data_dir"), notLong(a, "device_id")...)
+		},
+	}
+}
+
+func remoteSpec(catalog Catalog) Spec {
+	return Spec{
+		Name:    "remote",
+		Summary: "A place that pipelines sync to.",
+		Doc:     "A pipeline names it in a `sync` block as `remote.<kind>.<name>`.",
+		Named:   true,
+		Many:    true,
+		Kinds:   kinds(catalog.Remotes),
+	}
+}
+
+func pluginSpec() Spec {
+	return Spec{
+		Name:    "plugin",
+		Summary: "A WebAssembly module that transforms records or resolves conflicts.",
+		Doc:     "A pipeline names it in a `transform` block as `plugin.<name>`. The module runs in a sandbox: it reaches nothing of the host, and its memory, time and output are limited.",
+		Named:   true,
+		Many:    true,
+		Args: []Arg{
+			{Name: "module", Type: String, Required: true, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
+			{Name: "sha256", Type: String, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
+			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
+		},
+		Blocks: []Spec{{
+			Name:    "limits",
+			Summary: "What one instance of the module may use.",
+			Args: []Arg{
+				{Name: "memory", Type: Size, Min: "64KiB", Max: "4GiB", Doc: "Linear memory. The host's default holds when it is not given."},
+				{Name: "time", Type: Duration, Min: "1ms", Max: "1m", Doc: "Time per call. A call that takes longer is stopped, and the record it stopped at goes to the dead letters."},
+				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return."},
+			},
+			Example: `limits {
+  memory = "32MiB"
+  time   = "50ms"
+}
+`,
+		}},
+		Example: `plugin "dew_point" {
+  module = "builtin:dew_point"
+  config = { temperature = "temperature", humidity = "humidity" }
+}
+`,
+		Check: func(a Args) hcl.Diagnostics {
+			diags := notEmpty(a, "module")
+			if name, ok := strings.CutPrefix(a.String("module"), builtinPrefix); ok && !validName.MatchString(name) {
+				diags = append(diags, a.Error("module", "Invalid module", fmt.Sprintf("%q does not name a built-in plugin. Write %s and the name, like %q.", a.String("module"), builtinPrefix, "builtin:dew_point")))
+			}
+			if sum, err := hex.DecodeString(a.String("sha256")); a.Has("sha256") && (err != nil || len(sum) != 32) {
+				diags = append(diags, a.Error("sha256", "Invalid checksum", "A SHA-256 is 64 hexadecimal digits. The command sha256sum prints it, and so does \"edged plugin inspect\"."))
+			}
+			return diags
+		},
+	}
+}
+
+func pipelineSpec(catalog Catalog) Spec {
+	return Spec{
+		Name:    "pipeline",
+		Summary: "Where records come from, what happens to them, and where they go.",
+		Doc:     "Each record passes the transforms in the order of the file, then the alerts. It is stored, and its source acknowledged, before it is synced. Without a `sync` block the records stay on the device.",
+		Named:   true,
+		Many:    true,
+		Blocks: []Spec{
+			{
+				Name:     "collect",
+				Summary:  "A source of records.",
+				Named:    true,
+				Many:     true,
+				Required: true,
+				Kinds:    kinds(catalog.Collects),
+			},
+			transformSpec(),
+			alertSpec(),
+			batchSpec(),
+			syncSpec(),
+		},
+	}
+}
+
+func transformSpec() Spec {
+	return Spec{
+		Name:    "transform",
+		Summary: "A plugin that every record passes.",
+		Named:   true,
+		Many:    true,
+		Args: []Arg{
+			{Name: "plugin", Type: Reference, Refers: "plugin", Required: true, Doc: "The plugin block to run."},
+			{Name: "on_error", Type: String, Default: `"dead_letter"`, Enum: []string{"dead_letter", "pass"}, Doc: "What becomes of a record that the plugin fails on: `dead_letter` keeps it with the error among the dead letters, `pass` goes on with the record as it was."},
+		},
+		Example: `transform "dew_point" {
+  plugin = plugin.dew_point
+}
+`,
+	}
+}
+
+func alertSpec() Spec {
+	return Spec{
+		Name:    "alert",
+		Summary: "A rule that sends a message when a record meets it.",
+		Doc:     "Messages are stored together with their record and are synced before the records, by priority. The same record raises the same alert once, however often it is evaluated.",
+		Named:   true,
+		Many:    true,
+		Args: []Arg{
+			{Name: "when", Type: Expression, Root: expr.Record, Required: true, Doc: "True for the records that raise the alert."},
+			{Name: "topic", Type: String, Default: `"alerts"`, Doc: "The topic of the message at the hub."},
+			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first."},
+			{Name: "message", Type: Expression, Root: expr.Record, Default: `record`, Doc: "The body of the message, any value."},
+		},
+		Example: `alert "high_temperature" {
+  when     = record.payload.temperature > 30
+  priority = "high"
+  message  = { temperature = record.payload.temperature, device_id = record.device_id }
+}
+`,
+		Check: func(a Args) hcl.Diagnostics {
+			return append(notEmpty(a, "topic"), notLong(a, "topic")...)
+		},
+	}
+}
+
+func batchSpec() Spec {
+	return Spec{
+		Name:    "batch",
+		Summary: "How many records are synced at once.",
+		Doc:     "A batch is sent when it has reached one of the bounds.",
+		Args: []Arg{
+			{Name: "max_records", Type: Int, Default: `500`, Min: "1", Max: "999", Doc: "Records in a batch. A hub commits at most 999 and their ledger entry at once."},
+			{Name: "max_bytes", Type: Size, Default: `"1MiB"`, Min: "1KiB", Max: "64MiB", Doc: "Bytes in a batch. One record that is larger goes alone."},
+			{Name: "max_wait", Type: Duration, Default: `"1s"`, Min: "1ms", Max: "1h", Doc: "How long the first record of a batch waits for others."},
+		},
+		Example: `batch {
+  max_records = 500
+  max_wait    = "5s"
+}
+`,
+	}
+}
+
+func syncSpec() Spec {
+	return Spec{
+		Name:    "sync",
+		Summary: "A remote that gets every record of the pipeline.",
+		Doc:     "A record is kept on the device until every remote of its pipeline has it durably.",
+		Many:    true,
+		Args: []Arg{
+			{Name: "to", Type: Reference, Refers: "remote", Required: true, Doc: "The remote block."},
+			{Name: "every", Type: Duration, Default: `"30s"`, Min: "100ms", Max: "7d", Doc: "The longest time between two attempts to sync. A remote that comes online is synced at once."},
+		},
+		Example: `sync {
+  to    = remote.nats.hub
+  every = "30s"
+}
+`,
+	}
+}
+
+// kinds is never nil, so that a block has its kind label even when the catalog
+// offers no kind.
+func kinds(specs []Spec) []Spec { return append([]Spec{}, specs...) }
+
+func priorities() []string {
+	names := make([]string, len(record.Priorities))
+	for i, p := range record.Priorities {
+		names[i] = p.String()
+	}
+	return names
+}
+
+func notEmpty(a Args, names ...string) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	for _, name := range names {
+		if a.Has(name) && a.String(name) == "" {
+			diags = append(diags, a.Error(name, "Empty value", fmt.Sprintf("The argument %q is empty. Write a value, or leave the argument out for its default.", name)))
+		}
+	}
+	return diags
+}
+
+func notLong(a Args, name string) hcl.Diagnostics {
+	if n := len(a.String(name)); n > record.MaxNameBytes {
+		return hcl.Diagnostics{a.Error(name, "Value out of range", fmt.Sprintf("The argument %q has %d bytes, at most %d are allowed. Write a shorter one.", name, n, record.MaxNameBytes))}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+func emptyBody() *hclsyntax.Body {
+	return &hclsyntax.Body{Attributes: hclsyntax.Attributes{}}
+}
+
+// resolve checks what blocks say about each other. It needs every file, so it
+// does not run when one could not be read.
+func (b *builder) resolve(file Args) {
+	failed := b.diags.HasErrors()
+	plugins, remotes := declared{kind: "plugin"}, declared{kind: "remote"}
+	for _, p := range file.Blocks("plugin") {
+		plugins.add(p)
+	}
+	for _, r := range file.Blocks("remote") {
+		remotes.add(r)
+	}
+	for _, p := range file.Blocks("pipeline") {
+		for _, t := range p.Blocks("transform") {
+			b.use(&plugins, t, "plugin")
+		}
+		seen := map[string]hcl.Range{}
+		for _, s := range p.Blocks("sync") {
+			b.use(&remotes, s, "to")
+			b.once(seen, s)
+		}
+	}
+	b.unused(&plugins)
+	b.unused(&remotes)
+	if !failed && len(b.cfg.Pipelines) == 0 {
+		b.report("No pipeline", `There is nothing to run. Write a block pipeline "<name>" { … } with at least one collect block.`, file.Range)
+	}
+}
+
+// declared holds the blocks of one type that can be referred to.
+type declared struct {
+	kind  string
+	names []string // remote.nats.hub
+	at    []hcl.Range
+	used  []bool
+}
+
+func (l *declared) add(a Args) {
+	l.names = append(l.names, l.kind+"."+strings.Join(a.labels, "."))
+	l.at = append(l.at, a.Range)
+	l.used = append(l.used, false)
+}
+
+func (b *builder) use(l *declared, a Args, arg string) {
+	if !a.Has(arg) {
+		return // told by the decoder
+	}
+	name := l.kind + "." + strings.Join(a.Reference(arg), ".")
+	for i := range l.names {
+		if l.names[i] == name {
+			l.used[i] = true
+			return
+		}
+	}
+	known := "None is declared."
+	if len(l.names) > 0 {
+		known = "The declared ones are: " + join(l.names) + "."
+	}
+	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), a.ArgRange(arg))
+}
+
+func (b *builder) once(seen map[string]hcl.Range, s Args) {
+	if !s.Has("to") {
+		return
+	}
+	name := strings.Join(s.Reference("to"), ".")
+	if other, again := seen[name]; again {
+		b.report("Duplicate sync", fmt.Sprintf("The pipeline syncs to remote.%s already at %s. Remove one of the two.", name, place(other)), s.ArgRange("to"))
+		return
+	}
+	seen[name] = s.ArgRange("to")
+}
+
+func (b *builder) unused(l *declared) {
+	for i, used := range l.used {
+		if !used {
+			b.diags = append(b.diags, warning("Unused "+l.kind, fmt.Sprintf("No pipeline uses %s. Remove the block, or refer to it.", l.names[i]), l.at[i]))
+		}
+	}
+}
