@@ -29,8 +29,8 @@ func fileSpec() config.Spec {
 		{Name: "delimiter", Type: config.String, Default: `","`, Doc: "CSV: the one ASCII character between fields."},
 		{Name: "header", Type: config.StringList, Doc: "CSV: the column names of a file that has no header line."},
 		{Name: "follow", Type: config.Bool, Default: "false", Doc: "Wait at the end for data that is appended, and go on with the next file when the file is rotated or truncated. An incomplete last line waits for its end. Without it the source ends at the end of the file, and takes an incomplete last line as it is."},
-		{Name: "poll", Type: config.Duration, Default: `"1s"`, Min: `"10ms"`, Max: `"1h"`, Doc: "With follow: how often to look for more data."},
-		{Name: "max_line", Type: config.Size, Default: `"1MiB"`, Min: `"1KiB"`, Max: `"16MiB"`, Doc: "The longest line, in CSV the longest row with the lines inside its quotes. A longer one goes to the dead letters."},
+		{Name: "poll", Type: config.Duration, Default: `"1s"`, Min: "10ms", Max: "1h", Doc: "With follow: how often to look for more data."},
+		{Name: "max_line", Type: config.Size, Default: `"1MiB"`, Min: "1KiB", Max: "16MiB", Doc: "The longest line, in CSV the longest row with the lines inside its quotes. A longer one goes to the dead letters."},
 	}
 	return config.Spec{
 		Name:    "file",
@@ -48,7 +48,7 @@ either line end are understood.
 The default id is made of the line's bytes and where it stands, so that reading a line again gives
 the same id.
 
-` + mappingDoc,
+` + mappingDoc + rejectDoc,
 		Args: append(args, mappingArgs(expr.Input, "a hash of the line and its place in the file")...),
 		Example: `collect "file" "motes" {
   path      = "data/motes.csv"
@@ -64,13 +64,10 @@ the same id.
 
 func checkFile(a config.Args) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	report := func(arg, summary, detail string) {
-		r := a.ArgRange(arg)
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: &r})
-	}
+	report := func(arg, summary, detail string) { diags = append(diags, a.Error(arg, summary, detail)) }
 	if a.String("format") != formatCSV {
 		for _, arg := range []string{"columns", "header"} {
-			if a.Has(arg) {
+			if a.Given(arg) {
 				report(arg, "Argument without use", fmt.Sprintf("The argument %q describes CSV, but the format is %q. Remove it or set format = \"csv\".", arg, a.String("format")))
 			}
 		}
@@ -88,7 +85,7 @@ func checkFile(a config.Args) hcl.Diagnostics {
 			report("columns", "Unknown column type", fmt.Sprintf("The column %q has the type %q; use string, number or bool.", name, kind))
 		}
 	}
-	if header := a.Strings("header"); a.Has("header") {
+	if header := a.Strings("header"); a.Given("header") {
 		if len(header) == 0 {
 			report("header", "Empty header", "The argument \"header\" names no column. Name every column of the file, or remove it when the file has a header line.")
 		} else if err := declared.setHeader(header); err != nil {

@@ -18,7 +18,7 @@ import (
 
 func generatorSpec() config.Spec {
 	args := []config.Arg{
-		{Name: "every", Type: config.Duration, Min: `"1ms"`, Doc: "The time from one tick to the next; the first is at the start. Without it count records are made as fast as they can be stored."},
+		{Name: "every", Type: config.Duration, Min: "1ms", Doc: "The time from one tick to the next; the first is at the start. Without it count records are made as fast as they can be stored."},
 		{Name: "burst", Type: config.Int, Default: "1", Min: "1", Max: "10000", Doc: "With every: how many records are made at each tick."},
 		{Name: "count", Type: config.Int, Default: "0", Min: "0", Doc: "How many records to make in all, restarts included. 0: no end."},
 		{Name: "seed", Type: config.Int, Doc: "Makes uniform() and the default id repeatable: record n depends on seed and n alone."},
@@ -44,10 +44,7 @@ fails, or gives no valid record, puts a dead letter in the record's place.`,
 
 func checkGenerator(a config.Args) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	report := func(arg, summary, detail string) {
-		r := a.ArgRange(arg)
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: &r})
-	}
+	report := func(arg, summary, detail string) { diags = append(diags, a.Error(arg, summary, detail)) }
 	if !a.Has("every") && a.Int("count") == 0 {
 		report("count", "Generator without bound", "Without the arguments every and count the generator would fill the disk at full speed. Set every = \"1s\" for a steady rate, or count for a number of records.")
 	}

@@ -30,7 +30,10 @@ const mappingDoc = `An input becomes a record like this. If it is in record form
 the members id, device_id, data_type, timestamp (RFC 3339) and payload (an object). An object that has
 a payload object and only some of the other four is completed with the defaults below. Every other
 object becomes the payload of a new record. With the argument payload the input counts as foreign in
-any case; the other arguments replace one member each. In the expressions, "input" is the input.
+any case; the other arguments replace one member each. In the expressions, "input" is the input.`
+
+// rejectDoc follows it for the kinds that keep what they cannot map.
+const rejectDoc = `
 An input that gives no valid record goes to the dead letters with its bytes and the reason; those
 behind it go on.`
 
