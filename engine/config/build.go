@@ -73,7 +73,7 @@ func (b *builder) pipeline(a Args) Pipeline {
 		}
 	}
 	for _, t := range a.Blocks("transform") {
-		if ref := t.Reference("plugin"); len(t.labels) == 1 && len(ref) == 1 {
+		if ref := t.BlockRef("plugin"); len(t.labels) == 1 && len(ref) == 1 {
 			p.Transforms = append(p.Transforms, Transform{Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), Range: t.Range})
 		}
 	}
@@ -89,7 +89,7 @@ func (b *builder) pipeline(a Args) Pipeline {
 	}
 	p.Batch = Batch{MaxRecords: int(batch.Int("max_records")), MaxBytes: batch.Size("max_bytes"), MaxWait: batch.Duration("max_wait")}
 	for _, s := range a.Blocks("sync") {
-		if ref := s.Reference("to"); len(ref) == 2 {
+		if ref := s.BlockRef("to"); len(ref) == 2 {
 			p.Syncs = append(p.Syncs, Sync{RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Range: s.Range})
 		}
 	}

@@ -128,7 +128,7 @@ func transformSpec() Spec {
 		Named:   true,
 		Many:    true,
 		Args: []Arg{
-			{Name: "plugin", Type: Reference, Refers: "plugin", Required: true, Doc: "The plugin block to run."},
+			{Name: "plugin", Type: BlockRef, Refers: "plugin", Required: true, Doc: "The plugin block to run."},
 			{Name: "on_error", Type: String, Default: `"dead_letter"`, Enum: []string{"dead_letter", "pass"}, Doc: "What becomes of a record that the plugin fails on: `dead_letter` keeps it with the error among the dead letters, `pass` goes on with the record as it was."},
 		},
 		Example: `transform "dew_point" {
@@ -188,7 +188,7 @@ func syncSpec() Spec {
 		Doc:     "A record is kept on the device until every remote of its pipeline has it durably.",
 		Many:    true,
 		Args: []Arg{
-			{Name: "to", Type: Reference, Refers: "remote", Required: true, Doc: "The remote block."},
+			{Name: "to", Type: BlockRef, Refers: "remote", Required: true, Doc: "The remote block."},
 			{Name: "every", Type: Duration, Default: `"30s"`, Min: "100ms", Max: "7d", Doc: "The longest time between two attempts to sync. A remote that comes online is synced at once."},
 		},
 		Example: `sync {

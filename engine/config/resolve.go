@@ -58,7 +58,7 @@ func (b *builder) use(l *declared, a Args, arg string) {
 	if !a.Has(arg) {
 		return // told by the decoder
 	}
-	name := l.kind + "." + strings.Join(a.Reference(arg), ".")
+	name := l.kind + "." + strings.Join(a.BlockRef(arg), ".")
 	for i := range l.names {
 		if l.names[i] == name {
 			l.used[i] = true
@@ -76,7 +76,7 @@ func (b *builder) once(seen map[string]hcl.Range, s Args) {
 	if !s.Has("to") {
 		return
 	}
-	name := strings.Join(s.Reference("to"), ".")
+	name := strings.Join(s.BlockRef("to"), ".")
 	if other, again := seen[name]; again {
 		b.report("Duplicate sync", fmt.Sprintf("The pipeline syncs to remote.%s already at %s. Remove one of the two.", name, place(other)), s.ArgRange("to"))
 		return

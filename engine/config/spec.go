@@ -26,7 +26,7 @@ const (
 	StringMap              // map[string]string
 	JSON                   // json.RawMessage: any constant value
 	Expression             // *expr.Program over the argument's Root
-	Reference              // []string: the labels of the block it names, written plugin.x
+	BlockRef               // []string: the labels of the block it names, written plugin.x
 )
 
 // Arg declares one argument of a block.
@@ -39,7 +39,7 @@ type Arg struct {
 	Enum     []string  // for String: the allowed values
 	Min, Max string    // bounds, as they would be written without quotes; empty: none
 	Root     expr.Root // for Expression: the variable it may use
-	Refers   string    // for Reference: the type of the top-level block it names
+	Refers   string    // for BlockRef: the type of the top-level block it names
 }
 
 // Spec declares one block or one kind of block: from it come the schema, the
@@ -180,8 +180,8 @@ func (a Args) JSON(name string) json.RawMessage { return get[json.RawMessage](a,
 // Expr returns an Expression argument, nil when not given.
 func (a Args) Expr(name string) *expr.Program { return get[*expr.Program](a, name, Expression) }
 
-// Reference returns the labels of the block that a Reference argument names.
-func (a Args) Reference(name string) []string { return get[[]string](a, name, Reference) }
+// BlockRef returns the labels of the block that a BlockRef argument names.
+func (a Args) BlockRef(name string) []string { return get[[]string](a, name, BlockRef) }
 
 // Block returns the first nested block of that type and whether there is one.
 func (a Args) Block(name string) (Args, bool) {

@@ -25,7 +25,7 @@ func (d *decoder) value(arg *Arg, e hcl.Expression) (any, bool) {
 	switch arg.Type {
 	case Expression:
 		return d.expression(arg, e)
-	case Reference:
+	case BlockRef:
 		return d.reference(arg, e)
 	}
 	v, ok := d.constant(arg, e)
@@ -44,7 +44,7 @@ func (d *decoder) value(arg *Arg, e hcl.Expression) (any, bool) {
 }
 
 func (d *decoder) defaultValue(arg *Arg, header hcl.Range) (any, bool) {
-	e, diags := hclsyntax.ParseExpression([]byte(arg.Default), "default", hcl.InitialPos)
+	e, diags := parseDefault(arg)
 	if diags.HasErrors() {
 		panic(fmt.Sprintf("config: the declared default of %q does not parse: %s", arg.Name, diags))
 	}
@@ -62,6 +62,10 @@ func (d *decoder) defaultValue(arg *Arg, header hcl.Range) (any, bool) {
 		return nil, false
 	}
 	return out, true
+}
+
+func parseDefault(arg *Arg) (hclsyntax.Expression, hcl.Diagnostics) {
+	return hclsyntax.ParseExpression([]byte(arg.Default), "default of "+arg.Name, hcl.InitialPos)
 }
 
 // expression compiles an argument that is evaluated once per record.
@@ -200,8 +204,7 @@ func numberValue(arg *Arg, v cty.Value) (any, *valueError) {
 		return nil, wrongType(arg, expected, v, unquoteAdvice(v))
 	}
 	f := v.AsBigFloat()
-	low, high := bound(arg.Min), bound(arg.Max)
-	if low != nil && f.Cmp(low) < 0 || high != nil && f.Cmp(high) > 0 {
+	if !within(arg, f) {
 		return nil, outOfRange(arg, numberText(f))
 	}
 	if arg.Type == Float {
@@ -221,16 +224,32 @@ func numberValue(arg *Arg, v cty.Value) (any, *valueError) {
 	return n, nil
 }
 
-// bound reads a declared bound; a malformed one is a fault of the program.
-func bound(text string) *big.Float {
+// limit reads a declared bound; the empty text is none.
+func limit(arg *Arg, text string) (*big.Float, error) {
 	if text == "" {
-		return nil
+		return nil, nil
+	}
+	switch arg.Type {
+	case Duration:
+		d, err := parseDuration(text)
+		return new(big.Float).SetInt64(int64(d)), err
+	case Size:
+		n, err := parseSize(text)
+		return new(big.Float).SetInt64(n), err
 	}
 	f, _, err := big.ParseFloat(text, 10, 512, big.ToNearestEven)
-	if err != nil {
-		panic(fmt.Sprintf("config: the declared bound %q is no number", text))
+	return f, err
+}
+
+// within tells whether f keeps arg's bounds. A malformed bound is a fault of
+// the program that [CheckCatalog] finds.
+func within(arg *Arg, f *big.Float) bool {
+	low, lowErr := limit(arg, arg.Min)
+	high, highErr := limit(arg, arg.Max)
+	if err := errors.Join(lowErr, highErr); err != nil {
+		panic(fmt.Sprintf("config: the declared bounds of %q: %s", arg.Name, err))
 	}
-	return f
+	return (low == nil || f.Cmp(low) >= 0) && (high == nil || f.Cmp(high) <= 0)
 }
 
 func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
@@ -250,23 +269,8 @@ func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
 	if err != nil {
 		return nil, &valueError{summary, fmt.Sprintf("The argument %q is %s, but %s", arg.Name, name, err)}
 	}
-	for _, b := range []struct {
-		text  string
-		wrong func(limit int64) bool
-	}{
-		{arg.Min, func(limit int64) bool { return n < limit }},
-		{arg.Max, func(limit int64) bool { return n > limit }},
-	} {
-		if b.text == "" {
-			continue
-		}
-		limit, err := parse(b.text)
-		if err != nil {
-			panic(fmt.Sprintf("config: the declared bound %q of %q: %s", b.text, arg.Name, err))
-		}
-		if b.wrong(limit) {
-			return nil, outOfRange(arg, v.AsString())
-		}
+	if !within(arg, new(big.Float).SetInt64(n)) {
+		return nil, outOfRange(arg, v.AsString())
 	}
 	if arg.Type == Size {
 		return n, nil
