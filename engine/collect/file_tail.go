@@ -435,10 +435,12 @@ func (t *tail) skipLine(ctx context.Context) error {
 		t.seen.add(part)
 		size += len(part)
 	}
-	t.reject(start, size, errTooLong)
-	t.at.Offset += int64(size)
+	lines := 0
 	if ended {
-		t.at.Line++
+		lines = 1
 	}
+	t.reject(start, size-lines, errTooLong)
+	t.at.Offset += int64(size)
+	t.at.Line += int64(lines)
 	return nil
 }
