@@ -9,6 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
@@ -17,7 +22,8 @@ import (
 
 // Batch is what a source hands on.
 type Batch struct {
-	// Records in source order. The batch owns their bytes.
+	// Records in source order. The batch owns their bytes: the source neither
+	// reads nor writes them after Put.
 	Records []record.Record
 	// Rejected holds inputs that could not become records (I6).
 	Rejected []record.DeadLetter
@@ -37,6 +43,10 @@ var ErrFull = errors.New("the local store is full")
 type Sink interface {
 	// Put hands b on. It blocks while the pipeline is busy or the store is full,
 	// until ctx ends. An error means b was not taken and Done is not called.
+	//
+	// A sink that refuses a batch with a Position refuses every later one of the
+	// same Run as well: a position committed after a refused batch would skip
+	// that batch.
 	Put(ctx context.Context, b *Batch) error
 }
 
@@ -45,6 +55,8 @@ type Source interface {
 	// Run reads from position (nil: from the beginning) until ctx ends or the
 	// input ends. It returns nil when the input is at its end for good or ctx
 	// ended; every Put has returned by then, though not every Done was called.
+	// Another error means that the source cannot go on by itself; the caller may
+	// call Run again with the last durable position.
 	Run(ctx context.Context, position json.RawMessage, sink Sink) error
 }
 
@@ -53,21 +65,142 @@ type Options struct {
 	Pipeline string
 	Name     string       // the collect block's name
 	DeviceID string       // the edge's own device id: the default of device_id
-	Logger   *slog.Logger // never nil
+	Logger   *slog.Logger // nil: silent
 	Host     expr.Host
 	BaseDir  string // relative paths in the file are relative to this folder
 	// UntilEnd asks a source to end when its input is exhausted instead of
 	// waiting for more; one that can never end refuses to open.
 	UntilEnd bool
+	// Connect opens a new connection to the edge's own broker. The source
+	// closes it. Nil: there is none.
+	Connect func() (*nats.Conn, error)
+	// Listen opens a listener; nil is [net.Listen].
+	Listen func(network, address string) (net.Listener, error)
+	// Sleep waits for d or until ctx ends, whichever is first; nil uses the real
+	// clock. A virtual clock gives its own.
+	Sleep func(ctx context.Context, d time.Duration)
 }
 
 // Kind declares one kind of source.
 type Kind struct {
 	Spec config.Spec
-	// Open checks what only the running machine can tell (it may open files and
-	// listeners) and returns the source.
+	// Open checks what only the running machine can tell and returns the source.
+	// It holds nothing open: what a source needs it opens in Run and closes
+	// before Run returns.
 	Open func(opts Options, args config.Args) (Source, error)
 }
 
 // Kinds lists every kind of source.
-func Kinds() []Kind { return nil }
+func Kinds() []Kind {
+	return []Kind{
+		{Spec: fileSpec(), Open: openFile},
+		{Spec: generatorSpec(), Open: openGenerator},
+		{Spec: httpSpec(), Open: openHTTP},
+		{Spec: natsSpec(), Open: openNATS},
+	}
+}
+
+// A batch is handed on when it holds this many records and dead letters, or
+// this many bytes.
+const (
+	batchRecords = 500
+	batchBytes   = 256 << 10
+)
+
+// stopGrace bounds how long a source finishes what is in flight once its
+// context has ended.
+const stopGrace = 10 * time.Second
+
+// fullPause is the wait before a batch that found the store full is offered
+// again.
+const fullPause = time.Second
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Host.Now == nil {
+		o.Host.Now = time.Now
+	}
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	return o
+}
+
+// stage names the block in dead letters and messages.
+func (o Options) stage() string { return "collect." + o.Name }
+
+// resolve returns path relative to the pipeline file's folder.
+func (o Options) resolve(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(o.BaseDir, path)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// delivery puts the batches of a source that has a position. When one is
+// refused it ends the run, so that the source begins again after the last
+// durable batch instead of skipping the refused one.
+type delivery struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	sink   Sink
+	opts   Options
+}
+
+func newDelivery(ctx context.Context, sink Sink, opts Options) *delivery {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &delivery{ctx: ctx, cancel: cancel, sink: sink, opts: opts}
+}
+
+// errRefused is the cause of a run that ended because of a refused batch.
+type errRefused struct{ err error }
+
+func (e errRefused) Error() string { return "storing a batch: " + e.err.Error() }
+func (e errRefused) Unwrap() error { return e.err }
+
+// put hands b on, and again while the store is full. False: the run is over.
+func (d *delivery) put(b *Batch) bool {
+	b.Done = func(err error) {
+		if err != nil {
+			d.cancel(errRefused{err})
+		}
+	}
+	for {
+		err := d.sink.Put(d.ctx, b)
+		switch {
+		case err == nil:
+			return d.ctx.Err() == nil
+		case d.ctx.Err() != nil:
+			return false
+		case !errors.Is(err, ErrFull):
+			d.cancel(errRefused{err})
+			return false
+		}
+		d.opts.Logger.Warn("the local store is full; the source waits")
+		d.opts.Sleep(d.ctx, fullPause)
+	}
+}
+
+// end returns what Run returns: nil, unless a batch was refused.
+func (d *delivery) end() error {
+	var refused errRefused
+	if errors.As(context.Cause(d.ctx), &refused) {
+		return refused
+	}
+	d.cancel(nil)
+	return nil
+}
