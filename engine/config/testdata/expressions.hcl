@@ -17,6 +17,10 @@ pipeline "p" {
     when = record.temperature > 1 # ERROR: Unknown record field
   }
 
+  alert "not_bool" {
+    when = round(record.payload.t) # ERROR: Unsuitable value type
+  }
+
   alert "huge" {
     when = record.payload.t > 1e400 # ERROR: Value out of range
   }
