@@ -298,6 +298,14 @@ func (l *Log) Usage(ctx context.Context) (uint64, error) {
 	return info.State.Bytes, nil
 }
 
+// Used returns how many bytes the log holds on disk, as far as this process has
+// counted.
+func (l *Log) Used() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return uint64(max(l.used, 0))
+}
+
 // Purge removes everything before stream sequence seq, except that the newest
 // commit entry of each lane is written anew first so that it stays. It is quick
 // however much it removes, and works while the log is full. The caller sees to
