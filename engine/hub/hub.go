@@ -69,10 +69,13 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 // JetStream: domain "" is the one that nc is connected to. maxBytes bounds both
 // together, 0 does not.
 func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64) error {
-	js, err := jetstream.NewWithDomain(nc, domain)
-	if domain == "" {
-		js, err = jetstream.New(nc)
+	open := func() (jetstream.JetStream, error) {
+		if domain == "" {
+			return jetstream.New(nc)
+		}
+		return jetstream.NewWithDomain(nc, domain)
 	}
+	js, err := open()
 	if err != nil {
 		return fmt.Errorf("provisioning the hub: %w", err)
 	}

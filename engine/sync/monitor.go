@@ -136,7 +136,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	redials, attempt := 0, 0
 	for {
 		now := m.opts.Now()
-		switch state, _, _ := m.State(); {
+		switch {
 		case !m.opts.Remote.Reachable():
 			m.set(Offline, errors.New("not connected"))
 			probe, attempt = now, 0
@@ -163,7 +163,6 @@ func (m *Monitor) Run(ctx context.Context) {
 			}
 		default:
 			lastSeen, redials = now, 0
-			_ = state
 		}
 		select {
 		case <-poll.C:
@@ -195,8 +194,12 @@ func (m *Monitor) probe(ctx context.Context) {
 
 func (m *Monitor) failed(err error) {
 	m.mu.Lock()
-	m.failures++
 	to := Degraded
+	// A probe that times out on a connection that stands says slow, not gone: it
+	// may stand behind a batch under way. The connection's own pings tell gone.
+	if !errors.Is(err, context.DeadlineExceeded) || m.state == Offline {
+		m.failures++
+	}
 	if m.failures >= m.opts.OfflineAfter || m.state == Offline {
 		to = Offline
 	}

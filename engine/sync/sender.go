@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	askTimeout  = 10 * time.Second // for a position
-	pushTimeout = time.Minute      // for one batch; a slow link moves it on while bytes flow
+	askTimeout = 10 * time.Second // for a position
+	// A push may take pushTimeout and a second more for every slowestLink bytes.
+	pushTimeout = 30 * time.Second
+	slowestLink = 4 << 10
 	// messageBatch and messageBytes bound one push of messages.
 	messageBatch = 100
 	messageBytes = 256 << 10
@@ -281,7 +283,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now {
 		return false, wait, nil
 	}
-	push, cancel := context.WithTimeout(ctx, pushTimeout)
+	push, cancel := context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
 	defer cancel()
 	if err := f.session.Push(push, f.pending, f.reader.Number()); err != nil {
 		f.note(err)
