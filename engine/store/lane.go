@@ -148,6 +148,7 @@ func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored
 	if len(l.tail) == 0 || number+1 < l.tail[0].first {
 		return out, number >= l.state.Last
 	}
+	had := len(out)
 	for i := range l.tail {
 		b := &l.tail[i]
 		if number >= b.last() {
@@ -155,7 +156,7 @@ func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored
 		}
 		for j := int(number + 1 - b.first); j < len(b.entries); j++ {
 			e := &b.entries[j]
-			if len(out) >= limit || len(out) > 0 && bytes < len(e.Data) {
+			if n := len(out) - had; n >= limit || n > 0 && bytes < len(e.Data) {
 				return out, true
 			}
 			bytes -= len(e.Data)
