@@ -73,6 +73,10 @@ type Program struct {
 	node node
 	out  output
 	keys []string // the members that node and out look up first
+
+	// What HCL is given when it is asked.
+	wanted  wanted
+	numbers bool // HCL may read strings as numbers
 }
 
 // Error says why an evaluation failed, and where in the expression.
@@ -95,6 +99,7 @@ func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) {
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
+	p.wanted, p.numbers = wantedBy(e), readsNumbers(e)
 	if node, ok := e.(hclsyntax.Expression); ok {
 		comp := compiler{root: root}
 		p.node, p.out = comp.compile(node), comp.compileOutput(node)
