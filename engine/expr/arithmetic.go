@@ -216,10 +216,8 @@ func (n number) round(places int) (number, bool) {
 	if n.fuzzy {
 		return n.roundFuzzy(places)
 	}
+	n.signless = false // zero loses its sign
 	if int(n.scale) <= places {
-		if n.near == 0 || n.coef == 0 {
-			return n, true
-		}
 		n.near = 0 // read back from its text
 		return n, true
 	}

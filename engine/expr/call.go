@@ -375,7 +375,7 @@ func callUniform(ev *Evaluator, n *callNode) value {
 func callHostname(ev *Evaluator, n *callNode) value {
 	name, err := ev.world.hostname()
 	if err != nil {
-		return ev.fail(kindErr, n.err)
+		return ev.fail(kindErr, newError(n.err.Range, "asking for the host name: %v", err))
 	}
 	return stringValue(nfc(name))
 }
@@ -392,7 +392,7 @@ func callEnv(ev *Evaluator, n *callNode) value {
 		return stringValue(nfc(text))
 	}
 	if fallback.kind == kindNull {
-		return ev.fail(kindErr, n.err)
+		return ev.fail(kindErr, newError(n.err.Range, "the environment variable %s is not set", name.text))
 	}
 	return fallback
 }
@@ -455,7 +455,7 @@ func (c *compiler) call(e *hclsyntax.FunctionCallExpr) node {
 		args:    args,
 		call:    call,
 		boolean: f.result == Bool,
-		err:     newError(e.Range(), "an argument of %s is null, of the wrong type or not to be had", f.Usage),
+		err:     newError(e.Range(), "an argument of %s is null or of the wrong type", f.Usage),
 		digits:  newError(e.Range(), "round takes a whole number of digits from 0 to %d", maxRoundDigits),
 	}
 }
