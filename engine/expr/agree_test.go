@@ -310,7 +310,7 @@ func agree(t *testing.T, seed uint64, n *tally) {
 
 func TestCompiledAgreesWithHCL(t *testing.T) {
 	var n tally
-	for seed := range uint64(6000) {
+	for seed := range uint64(2500) {
 		agree(t, seed, &n)
 		if t.Failed() {
 			break

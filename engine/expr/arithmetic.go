@@ -26,53 +26,53 @@ func (n number) abs() number {
 // zero is an exact zero of either sign.
 var zero = number{signless: true}
 
-// add returns a+b.
-func (a number) add(b number) (number, bool) {
-	if a.fuzzy || b.fuzzy {
-		return a.addFuzzy(b)
+// add returns n+b.
+func (n number) add(b number) (number, bool) {
+	if n.fuzzy || b.fuzzy {
+		return n.addFuzzy(b)
 	}
 	switch {
-	case b.coef == 0 && a.coef == 0:
+	case b.coef == 0 && n.coef == 0:
 		return zero, true
 	case b.coef == 0:
-		return a, true // rounded before, not again
-	case a.coef == 0:
+		return n, true // rounded before, not again
+	case n.coef == 0:
 		return b, true
 	}
-	ca, cb, scale := a.coef, b.coef, a.scale
+	ca, cb, scale := n.coef, b.coef, n.scale
 	aligned := true
 	switch {
-	case a.scale < b.scale:
+	case n.scale < b.scale:
 		scale = b.scale
-		ca, aligned = times(ca, pow10[b.scale-a.scale])
-	case b.scale < a.scale:
-		cb, aligned = times(cb, pow10[a.scale-b.scale])
+		ca, aligned = times(ca, pow10[b.scale-n.scale])
+	case b.scale < n.scale:
+		cb, aligned = times(cb, pow10[n.scale-b.scale])
 	}
 	sum := ca + cb
 	if !aligned || (ca < 0) == (cb < 0) && (sum < 0) != (ca < 0) || sum == math.MinInt64 {
-		return a.addFuzzy(b)
+		return n.addFuzzy(b)
 	}
-	n := number{coef: sum, scale: scale}
-	if a.dyadic() && b.dyadic() {
-		n.signless = sum == 0
-		return n, true
+	out := number{coef: sum, scale: scale}
+	if n.dyadic() && b.dyadic() {
+		out.signless = sum == 0
+		return out, true
 	}
-	n.near = max(a.near, b.near)
+	out.near = max(n.near, b.near)
 	if (ca < 0) != (cb < 0) {
-		n.near++
+		out.near++
 	}
-	n.near = max(n.near, 1)
+	out.near = max(out.near, 1)
 	switch {
 	case sum == 0:
 		return number{fuzzy: true, fuzz: 1e-50}, true
-	case n.near > 2:
-		return a.addFuzzy(b)
+	case out.near > 2:
+		return n.addFuzzy(b)
 	}
-	return n, true
+	return out, true
 }
 
-func (a number) addFuzzy(b number) (number, bool) {
-	fa, ea := a.approximate()
+func (n number) addFuzzy(b number) (number, bool) {
+	fa, ea := n.approximate()
 	fb, eb := b.approximate()
 	return fuzzyNumber(fa+fb, ea+eb+math.Abs(fa+fb)*epsilon)
 }
@@ -98,49 +98,49 @@ func shrink(coef int64, scale int) (int64, int) {
 	return coef, scale
 }
 
-// multiply returns a*b.
-func (a number) multiply(b number) (number, bool) {
-	if !a.fuzzy && a.coef == 0 || !b.fuzzy && b.coef == 0 {
+// multiply returns n*b.
+func (n number) multiply(b number) (number, bool) {
+	if !n.fuzzy && n.coef == 0 || !b.fuzzy && b.coef == 0 {
 		return zero, true
 	}
-	if a.fuzzy || b.fuzzy {
-		return a.multiplyFuzzy(b)
+	if n.fuzzy || b.fuzzy {
+		return n.multiplyFuzzy(b)
 	}
-	coef, ok := times(a.coef, magnitude(b.coef))
+	coef, ok := times(n.coef, magnitude(b.coef))
 	if !ok {
-		return a.multiplyFuzzy(b)
+		return n.multiplyFuzzy(b)
 	}
 	if b.coef < 0 {
 		coef = -coef
 	}
-	scale := int(a.scale) + int(b.scale)
+	scale := int(n.scale) + int(b.scale)
 	if scale > maxScale {
 		if coef, scale = shrink(coef, scale); scale > maxScale {
-			return a.multiplyFuzzy(b)
+			return n.multiplyFuzzy(b)
 		}
 	}
-	n := number{coef: coef, scale: uint8(scale)}
-	if !a.dyadic() || !b.dyadic() {
-		n.near = max(a.near, b.near, 1)
+	out := number{coef: coef, scale: uint8(scale)}
+	if !n.dyadic() || !b.dyadic() {
+		out.near = max(n.near, b.near, 1)
 	}
-	return n, true
+	return out, true
 }
 
-func (a number) multiplyFuzzy(b number) (number, bool) {
-	fa, ea := a.approximate()
+func (n number) multiplyFuzzy(b number) (number, bool) {
+	fa, ea := n.approximate()
 	fb, eb := b.approximate()
 	return fuzzyNumber(fa*fb, math.Abs(fa)*eb+math.Abs(fb)*ea+ea*eb+math.Abs(fa*fb)*epsilon)
 }
 
-// divide returns a/b; by zero there is no answer here.
-func (a number) divide(b number) (number, bool) {
+// divide returns n/b; by zero there is no answer here.
+func (n number) divide(b number) (number, bool) {
 	switch {
 	case !b.fuzzy && b.coef == 0:
 		return number{}, false
-	case !a.fuzzy && a.coef == 0:
+	case !n.fuzzy && n.coef == 0:
 		return zero, true
-	case a.fuzzy || b.fuzzy:
-		return a.divideFuzzy(b)
+	case n.fuzzy || b.fuzzy:
+		return n.divideFuzzy(b)
 	}
 	// A divisor 2^i 5^j gives a decimal with at most max(i, j) more places.
 	rest, twos, fives := magnitude(b.coef), 0, 0
@@ -151,18 +151,18 @@ func (a number) divide(b number) (number, bool) {
 		fives++
 	}
 	places := max(twos, fives)
-	if rest != 1 && a.coef%b.coef == 0 {
+	if rest != 1 && n.coef%b.coef == 0 {
 		places, rest = 0, 1
 	}
 	if rest != 1 || places > maxScale {
-		return a.divideFuzzy(b)
+		return n.divideFuzzy(b)
 	}
-	coef, ok := times(a.coef, pow10[places])
+	coef, ok := times(n.coef, pow10[places])
 	if !ok {
-		return a.divideFuzzy(b)
+		return n.divideFuzzy(b)
 	}
 	coef /= b.coef
-	scale := int(a.scale) - int(b.scale) + places
+	scale := int(n.scale) - int(b.scale) + places
 	if scale < 0 {
 		coef, ok = times(coef, pow10[-scale])
 		scale = 0
@@ -171,17 +171,17 @@ func (a number) divide(b number) (number, bool) {
 		coef, scale = shrink(coef, scale)
 	}
 	if !ok || scale > maxScale {
-		return a.divideFuzzy(b)
+		return n.divideFuzzy(b)
 	}
-	n := number{coef: coef, scale: uint8(scale)}
-	if !a.dyadic() || !b.dyadic() {
-		n.near = max(a.near, b.near, 1)
+	out := number{coef: coef, scale: uint8(scale)}
+	if !n.dyadic() || !b.dyadic() {
+		out.near = max(n.near, b.near, 1)
 	}
-	return n, true
+	return out, true
 }
 
-func (a number) divideFuzzy(b number) (number, bool) {
-	fa, ea := a.approximate()
+func (n number) divideFuzzy(b number) (number, bool) {
+	fa, ea := n.approximate()
 	fb, eb := b.approximate()
 	if math.Abs(fb) <= eb*1e3 {
 		return number{}, false // the divisor may be zero
@@ -191,23 +191,23 @@ func (a number) divideFuzzy(b number) (number, bool) {
 	return fuzzyNumber(q, fuzz*1.001+math.Abs(q)*epsilon)
 }
 
-// modulo returns the rest of a/b with the sign of a, and a if b is zero.
-func (a number) modulo(b number) (number, bool) {
-	if !a.dyadic() || !b.dyadic() {
+// modulo returns the rest of n/b with the sign of n, and n if b is zero.
+func (n number) modulo(b number) (number, bool) {
+	if !n.dyadic() || !b.dyadic() {
 		return number{}, false
 	}
 	if b.coef == 0 {
-		return a, true
+		return n, true
 	}
-	scale := max(a.scale, b.scale)
-	ca, okA := times(a.coef, pow10[scale-a.scale])
+	scale := max(n.scale, b.scale)
+	ca, okA := times(n.coef, pow10[scale-n.scale])
 	cb, okB := times(b.coef, pow10[scale-b.scale])
 	if !okA || !okB {
 		return number{}, false
 	}
-	n := number{coef: ca % cb, scale: scale}
-	n.signless = n.coef == 0
-	return n, true
+	out := number{coef: ca % cb, scale: scale}
+	out.signless = out.coef == 0
+	return out, true
 }
 
 // round returns n rounded to so many places, half away from zero, as the

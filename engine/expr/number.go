@@ -168,10 +168,10 @@ func (n number) dyadic() bool {
 // number.
 func (n number) small() bool { return n.exact() && magnitude(n.coef) < 1<<53 }
 
-// compare returns the sign of a-b in HCL's numbers.
-func (a number) compare(b number) (sign int, ok bool) {
-	if a.fuzzy || b.fuzzy {
-		fa, ea := a.approximate()
+// compare returns the sign of n-b in HCL's numbers.
+func (n number) compare(b number) (sign int, ok bool) {
+	if n.fuzzy || b.fuzzy {
+		fa, ea := n.approximate()
 		fb, eb := b.approximate()
 		d := fa - fb
 		if math.Abs(d) <= (ea+eb)*1.001+math.Abs(d)*epsilon {
@@ -183,13 +183,13 @@ func (a number) compare(b number) (sign int, ok bool) {
 		return 1, true
 	}
 	switch {
-	case a.scale == b.scale:
-		sign = compareInt(a.coef, b.coef)
-	case (a.coef < 0) != (b.coef < 0) || a.coef == 0 || b.coef == 0:
-		sign = compareInt(a.coef, b.coef)
+	case n.scale == b.scale:
+		sign = compareInt(n.coef, b.coef)
+	case (n.coef < 0) != (b.coef < 0) || n.coef == 0 || b.coef == 0:
+		sign = compareInt(n.coef, b.coef)
 	default:
-		ahi, alo := bits.Mul64(magnitude(a.coef), pow10[max(b.scale, a.scale)-a.scale])
-		bhi, blo := bits.Mul64(magnitude(b.coef), pow10[max(b.scale, a.scale)-b.scale])
+		ahi, alo := bits.Mul64(magnitude(n.coef), pow10[max(b.scale, n.scale)-n.scale])
+		bhi, blo := bits.Mul64(magnitude(b.coef), pow10[max(b.scale, n.scale)-b.scale])
 		switch {
 		case ahi != bhi:
 			sign = compareInt(int64(ahi), int64(bhi))
@@ -199,11 +199,11 @@ func (a number) compare(b number) (sign int, ok bool) {
 				sign = -1
 			}
 		}
-		if a.coef < 0 {
+		if n.coef < 0 {
 			sign = -sign
 		}
 	}
-	return sign, sign != 0 || a.near|b.near == 0
+	return sign, sign != 0 || n.near|b.near == 0
 }
 
 func compareInt(a, b int64) int {
