@@ -117,10 +117,19 @@ func openNATS(opts Options, args config.Args) (Source, error) {
 func (s *natsSource) credentials() string { return s.opts.resolve(s.args.String("credentials")) }
 
 func (s *natsSource) connect() (*nats.Conn, error) {
-	if !s.args.Has("urls") {
-		return s.opts.Connect()
-	}
 	log := s.opts.Logger
+	report := func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if !errors.Is(err, nats.ErrSlowConsumer) { // that one leaves a dead letter
+			log.Error("the NATS server reports an error", "error", err)
+		}
+	}
+	if !s.args.Has("urls") {
+		nc, err := s.opts.Connect()
+		if err == nil {
+			nc.SetErrorHandler(report)
+		}
+		return nc, err
+	}
 	options := []nats.Option{
 		nats.Name("edged " + s.opts.DeviceID + " " + s.opts.Pipeline + " " + s.opts.stage()),
 		nats.RetryOnFailedConnect(true),
@@ -132,11 +141,7 @@ func (s *natsSource) connect() (*nats.Conn, error) {
 		}),
 		nats.ConnectHandler(func(c *nats.Conn) { log.Info("connected", "server", c.ConnectedUrlRedacted()) }),
 		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("connected again", "server", c.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if !errors.Is(err, nats.ErrSlowConsumer) {
-				log.Error("the NATS server reports an error", "error", err)
-			}
-		}),
+		nats.ErrorHandler(report),
 	}
 	if s.args.Has("credentials") {
 		options = append(options, nats.UserCredentials(s.credentials()))
