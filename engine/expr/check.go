@@ -160,5 +160,3 @@ func meant(name string, candidates []string) string {
 	}
 	return ""
 }
-
-func (c *checker) typeOf(e hclsyntax.Expression) Type { return Any }

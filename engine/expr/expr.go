@@ -26,9 +26,11 @@ package expr
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 
@@ -63,17 +65,14 @@ type Host struct {
 
 // Program is a compiled expression. It is immutable and may be shared.
 type Program struct {
-	expr  hcl.Expression
-	root  Root
-	typ   Type
-	konst *constant // set when the result never changes
-}
+	expr hcl.Expression
+	root Root
+	typ  Type
 
-// constant is the result of a program without variables, worked out once.
-type constant struct {
-	val  cty.Value
-	json []byte
-	err  error // why json cannot be had
+	// The compiled form. Either may be nil: then HCL is asked.
+	node node
+	out  output
+	keys []string // the members that node and out look up first
 }
 
 // Error says why an evaluation failed, and where in the expression.
@@ -96,13 +95,31 @@ func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) {
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
+	if node, ok := e.(hclsyntax.Expression); ok {
+		comp := compiler{root: root}
+		p.node, p.out = comp.compile(node), comp.compileOutput(node)
+		p.keys = comp.keys
+	}
 	return p, c.diags
 }
 
 // Bool evaluates to a truth value. As everywhere in HCL the strings "true" and
 // "false" stand for one; a null does not.
 func (p *Program) Bool(ev *Evaluator, v Value) (bool, error) {
-	val, err := p.value(ev, v)
+	ev.begin(p, v)
+	if p.node != nil {
+		got := p.node.eval(ev)
+		if got.kind.failed() {
+			return false, ev.err
+		}
+		switch b := toBool(got); b.kind {
+		case kindBool:
+			return b.isTrue(), nil
+		case kindErr:
+			return false, newError(p.Range(), "the result is %s, but true or false is required", got.kind)
+		}
+	}
+	val, err := p.evalHCL(ev, v)
 	if err != nil {
 		return false, err
 	}
@@ -113,9 +130,26 @@ func (p *Program) Bool(ev *Evaluator, v Value) (bool, error) {
 	return b.True(), nil
 }
 
-// Text evaluates to a string; numbers and truth values become text.
+// Text evaluates to a string; numbers and truth values become text. The string
+// is the caller's.
 func (p *Program) Text(ev *Evaluator, v Value) (string, error) {
-	val, err := p.value(ev, v)
+	ev.begin(p, v)
+	if p.node != nil {
+		got := p.node.eval(ev)
+		switch {
+		case got.kind.failed():
+			return "", ev.err
+		case got.kind == kindStr:
+			return strings.Clone(got.text), nil
+		case got.kind == kindBool || got.kind == kindNum:
+			if text, k := ev.appendJSON(nil, got); k == got.kind {
+				return string(text), nil
+			}
+		case got.kind != kindBail:
+			return "", newError(p.Range(), "the result is %s, but a string is required", got.kind)
+		}
+	}
+	val, err := p.evalHCL(ev, v)
 	if err != nil {
 		return "", err
 	}
@@ -126,7 +160,7 @@ func (p *Program) text(val cty.Value) (string, error) {
 	if val.Type() == cty.Number && !val.IsNull() {
 		text, err := numberText(val.AsBigFloat())
 		if err != nil {
-			return "", &Error{Range: p.Range(), Detail: err.Error()}
+			return "", newError(p.Range(), "%v", err)
 		}
 		return text, nil
 	}
@@ -150,23 +184,28 @@ func (p *Program) Time(ev *Evaluator, v Value) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// AppendJSON appends the result as JSON to dst. After an error dst's old bytes
-// are returned as they were.
+// AppendJSON appends the result as JSON to dst. After an error dst is returned
+// as it was.
 func (p *Program) AppendJSON(ev *Evaluator, dst []byte, v Value) ([]byte, error) {
-	val, err := p.value(ev, v)
+	ev.begin(p, v)
+	if p.out != nil {
+		out, k := p.out.write(ev, dst)
+		switch {
+		case k.failed():
+			return dst, ev.err
+		case k != kindBail:
+			return out, nil
+		}
+	}
+	val, err := p.evalHCL(ev, v)
 	if err != nil {
 		return dst, err
 	}
 	out, err := appendValue(dst, val)
 	if err != nil {
-		return dst, &Error{Range: p.Range(), Detail: err.Error()}
+		return dst, newError(p.Range(), "%v", err)
 	}
 	return out, nil
-}
-
-func (p *Program) value(ev *Evaluator, v Value) (cty.Value, error) {
-	ev.begin()
-	return p.evalHCL(ev, v)
 }
 
 func (p *Program) mismatch(val cty.Value, want string) error {
@@ -185,35 +224,75 @@ func (p *Program) Range() hcl.Range { return p.expr.Range() }
 func (p *Program) Type() Type { return p.typ }
 
 // Require reports, as diagnostics, that the result can never be of the wanted
-// type. what names the argument in the message: "when".
+// type, nor be converted to it. what names the argument in the message: "when".
+// No diagnostics is no promise: what a record holds is known at run time only.
 func (p *Program) Require(want Type, what string) hcl.Diagnostics {
+	got := p.typ.String()
 	if p.typ.fits(want) {
-		return nil
+		c, isConst := p.node.(*constNode)
+		if !isConst || p.typ == want || want == Any || want == String || convertible(c.v, want) {
+			return nil
+		}
+		got = fmt.Sprintf("the string %q", c.v.text)
 	}
 	return hcl.Diagnostics{{
 		Severity: hcl.DiagError,
 		Summary:  "Unsuitable value type",
-		Detail:   fmt.Sprintf("%s must be %s, but this expression gives %s.", what, want, strings.TrimSpace(p.typ.String())),
+		Detail:   fmt.Sprintf("%s must be %s, but this expression gives %s.", what, want, got),
 		Subject:  p.Range().Ptr(),
 	}}
 }
 
-// Compiled reports whether the program has a compiled form, or is constant. If
-// not, HCL evaluates it for every record, some hundred times slower.
-func (p *Program) Compiled() bool { return false }
+// Compiled reports whether the program has a compiled form. If not, HCL
+// evaluates it for every record, some hundred times slower.
+func (p *Program) Compiled() bool { return p.out != nil }
 
 // Evaluator holds the scratch memory of evaluations. One goroutine at a time.
 type Evaluator struct {
 	world world
-	now   time.Time // of the evaluation under way; zero: not asked yet
-	ctx   *hcl.EvalContext
+	now   time.Time        // of the evaluation under way; zero: not asked yet
+	ctx   *hcl.EvalContext // nil until HCL is needed
+
+	// The evaluation under way.
+	prog    *Program
+	record  *record.Record
+	data    []byte // the payload or the input
+	start   int    // where the value in data begins
+	scanned bool   // start and spans are set
+	err     *Error // the last failure
+
+	spans   []span // by Program.keys
+	one     [1]span
+	buf     []byte // texts made on the way
+	texts   []string
+	members []member
 }
 
-// NewEvaluator returns an evaluator that asks host.
-func NewEvaluator(host Host) *Evaluator { return &Evaluator{world: host.world()} }
+// NewEvaluator returns an evaluator that asks host. The host name is asked for
+// once.
+func NewEvaluator(host Host) *Evaluator {
+	w := host.world()
+	w.hostname = sync.OnceValues(w.hostname)
+	return &Evaluator{world: w}
+}
 
 // begin starts one evaluation.
-func (ev *Evaluator) begin() { ev.now = time.Time{} }
+func (ev *Evaluator) begin(p *Program, v Value) {
+	ev.prog, ev.record, ev.data = p, v.Record, v.JSON
+	if p.root == Record {
+		if v.Record == nil {
+			v.Record = &record.Record{}
+		}
+		ev.record, ev.data = v.Record, v.Record.Payload
+	}
+	ev.now, ev.scanned, ev.err = time.Time{}, false, nil
+	ev.buf, ev.texts, ev.members = ev.buf[:0], ev.texts[:0], ev.members[:0]
+	if n := len(p.keys); cap(ev.spans) < n {
+		ev.spans = make([]span, n)
+	} else {
+		ev.spans = ev.spans[:n]
+	}
+}
 
 // clock is the time of this evaluation.
 func (ev *Evaluator) clock() time.Time {

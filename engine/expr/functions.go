@@ -212,10 +212,10 @@ func nowFunc(w world) function.Function {
 	})
 }
 
-// uniform returns a number with a short decimal text: the float64 between low
-// and high, read back from its shortest decimal form.
-func uniform(low, high, r float64) string {
-	return strconv.FormatFloat(low+(high-low)*r, 'f', -1, 64)
+// appendUniform appends a number with a short decimal text: the float64 between
+// low and high in its shortest decimal form.
+func appendUniform(dst []byte, low, high, r float64) []byte {
+	return strconv.AppendFloat(dst, low+(high-low)*r, 'f', -1, 64)
 }
 
 func uniformFunc(w world) function.Function {
@@ -225,7 +225,7 @@ func uniformFunc(w world) function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			low, _ := args[0].AsBigFloat().Float64()
 			high, _ := args[1].AsBigFloat().Float64()
-			return cty.ParseNumberVal(uniform(low, high, w.float64()))
+			return cty.ParseNumberVal(string(appendUniform(nil, low, high, w.float64())))
 		},
 	})
 }

@@ -190,3 +190,92 @@ func nfc(s string) string {
 	}
 	return s
 }
+
+// viewBytes is the way back from [view]. The bytes are only read.
+func viewBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// space returns the position of the first byte at or after i that is not white
+// space.
+func space(data []byte, i int) int {
+	for i < len(data) && data[i] <= ' ' {
+		i++
+	}
+	return i
+}
+
+// isKey reports whether the JSON string, quotes included, is the name, which is
+// in normal form C.
+func isKey(quoted []byte, isPlain bool, name string) bool {
+	if isPlain || len(quoted) < 2 {
+		return len(quoted) == len(name)+2 && string(quoted[1:len(quoted)-1]) == name
+	}
+	return nfc(unquote(quoted)) == name
+}
+
+// span is where a member's value stands.
+type span struct {
+	start, end int
+	plain      bool // a string without escapes, all ASCII
+}
+
+// scanMembers finds the members of the object at data[i] that keys name, and
+// puts them into spans, one for each key; of a member that stands twice the
+// last. A key that is not there has an end of zero.
+func scanMembers(data []byte, i int, keys []string, spans []span) {
+	clear(spans)
+	for i++; ; i++ {
+		i = space(data, i)
+		if i >= len(data) || data[i] != '"' {
+			return
+		}
+		end, isPlain := stringEnd(data, i)
+		found := -1
+		for k, name := range keys {
+			if isKey(data[i:end], isPlain, name) {
+				found = k
+				break
+			}
+		}
+		if i = space(data, end); i >= len(data) {
+			return
+		}
+		i = space(data, i+1)
+		start := i
+		isPlain = false
+		if i < len(data) && data[i] == '"' {
+			i, isPlain = stringEnd(data, i)
+		} else {
+			i = valueEnd(data, i)
+		}
+		if found >= 0 {
+			spans[found] = span{start, i, isPlain}
+		}
+		if i = space(data, i); i >= len(data) || data[i] != ',' {
+			return
+		}
+	}
+}
+
+// element finds the n-th element of the array at data[0].
+func element(data []byte, n int) (s span, ok bool) {
+	i := space(data, 1)
+	if i >= len(data) || data[i] == ']' {
+		return span{}, false
+	}
+	for ; i < len(data); n-- {
+		end, isPlain := 0, false
+		if data[i] == '"' {
+			end, isPlain = stringEnd(data, i)
+		} else {
+			end = valueEnd(data, i)
+		}
+		if n == 0 {
+			return span{i, end, isPlain}, true
+		}
+		if i = space(data, end); i >= len(data) || data[i] != ',' {
+			return span{}, false
+		}
+		i = space(data, i+1)
+	}
+	return span{}, false
+}
