@@ -63,7 +63,7 @@ func checkSpec(s *Spec, path string) []error {
 }
 
 func isSentence(s string) bool {
-	return strings.HasSuffix(s, ".") && strings.TrimSpace(s) == s && upperFirst(s) == s
+	return strings.HasSuffix(s, ".") && strings.ToUpper(s[:1]) == s[:1]
 }
 
 func checkArg(a *Arg) []error {
@@ -74,9 +74,11 @@ func checkArg(a *Arg) []error {
 		}
 	}
 	fault(!validWord.MatchString(a.Name), "the name is not lower case letters, digits and underscores")
-	fault(!isSentence(a.Doc), "the documentation is no sentence: %q", a.Doc)
+	fault(!strings.HasSuffix(a.Doc, "."), "the documentation is no sentence: %q", a.Doc)
 	fault(a.Required && a.Default != "", "a required argument has a default")
 	fault(len(a.Enum) > 0 && a.Type != String, "only a String has an Enum")
+	fault(a.Check != nil && a.Type != String && a.Type != StringList, "only a String or StringList has a Check")
+	fault(a.Result != expr.Any && a.Type != Expression, "only an Expression has a Result")
 	fault(a.Root != expr.None && a.Type != Expression, "only an Expression has a Root")
 	fault((a.Refers != "") != (a.Type == BlockRef), "Refers belongs to a BlockRef")
 	fault(a.Refers != "" && a.Refers != "plugin" && a.Refers != "remote", "%q cannot be referred to", a.Refers)
@@ -138,7 +140,7 @@ func checkExample(parent *Spec, example string) error {
 	if len(d.diags) > 0 {
 		return d.diags
 	}
-	if formatted, _ := Format([]byte(example), "example"); string(formatted) != example {
+	if formatted, _ := Format([]byte(example), "example"); strings.TrimSpace(string(formatted)) != strings.TrimSpace(example) {
 		return fmt.Errorf("is not laid out as Format does: %s", formatted)
 	}
 	return nil

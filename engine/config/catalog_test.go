@@ -1,116 +1,69 @@
 package config_test
 
 import (
-	"github.com/hashicorp/hcl/v2"
+	"strings"
+	"testing"
 
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 )
 
-// testCatalog offers kinds that resemble the real ones and use every argument
-// type.
-func testCatalog() config.Catalog {
-	return config.Catalog{
-		Collects: []config.Spec{fileSpec(), generatorSpec()},
-		Remotes:  []config.Spec{natsSpec(), httpSpec()},
+func TestCheckCatalog(t *testing.T) {
+	if err := config.CheckCatalog(testCatalog()); err != nil {
+		t.Error(err)
+	}
+	if err := config.CheckCatalog(config.Catalog{}); err != nil {
+		t.Error(err)
 	}
 }
 
-func fileSpec() config.Spec {
-	return config.Spec{
-		Name:    "file",
-		Summary: "Reads records from a file.",
-		Doc:     "Each line becomes one record.",
-		Args: []config.Arg{
-			{Name: "path", Type: config.String, Required: true, Doc: "The file."},
-			{Name: "format", Type: config.String, Default: `"ndjson"`, Enum: []string{"csv", "ndjson"}, Doc: "How lines are read."},
-			{Name: "header", Type: config.Bool, Default: `true`, Doc: "Whether the first line holds the names."},
-			{Name: "columns", Type: config.StringMap, Doc: "The type of each column."},
-			{Name: "id", Type: config.Expression, Root: expr.Input, Doc: "The record's id."},
-			{Name: "device_id", Type: config.Expression, Root: expr.Input, Doc: "The device's id."},
-			{Name: "data_type", Type: config.Expression, Root: expr.Input, Doc: "The data type."},
-			{Name: "timestamp", Type: config.Expression, Root: expr.Input, Doc: "The time."},
-			{Name: "payload", Type: config.Expression, Root: expr.Input, Default: `input`, Doc: "The payload."},
+func TestCheckCatalogFindsFaults(t *testing.T) {
+	sound := config.Spec{Name: "x", Summary: "It does."}
+	for want, change := range map[string]func(s *config.Spec){
+		"the name":               func(s *config.Spec) { s.Name = "X-1" },
+		"summary is no sentence": func(s *config.Spec) { s.Summary = "it does" },
+		`"a" is declared twice`:  func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A."}, {Name: "a", Doc: "A."}} },
+		`"b" is declared twice`: func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "b", Doc: "A."}}
+			s.Blocks = []config.Spec{{Name: "b", Summary: "B."}}
 		},
-		Example: `collect "file" "motes" {
-  path = "data.csv"
-}
-`,
-		Check: func(a config.Args) hcl.Diagnostics {
-			if a.String("format") != "csv" && a.Given("columns") {
-				return hcl.Diagnostics{a.Error("columns", "Unsupported argument", `The argument "columns" is for format = "csv" only. Remove it.`)}
+		"x.b: the summary":    func(s *config.Spec) { s.Blocks = []config.Spec{{Name: "b"}} },
+		"documentation is no": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a"}} },
+		"required argument":   func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Required: true, Default: `"x"`}} },
+		"only a String has an Enum": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Enum: []string{"x"}}}
+		},
+		"has a Check": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Check: config.NotEmpty}}
+		},
+		"has a Result":   func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Result: expr.Bool}} },
+		"has a Root":     func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Root: expr.Input}} },
+		"Refers belongs": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Refers: "plugin"}} },
+		`"x" cannot be referred to`: func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.BlockRef, Refers: "x"}}
+		},
+		"Min: ": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Duration, Min: "5"}} },
+		"Max: ": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Size, Max: "5"}} },
+		"Min is above Max": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Min: "2", Max: "1"}}
+		},
+		"has no bounds":              func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Min: "2"}} },
+		"the default does not parse": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Default: `"`}} },
+		"the default is wrong": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Duration, Default: `"5"`}}
+		},
+		"Unsupported argument": func(s *config.Spec) { s.Example = "remote \"x\" \"y\" {\n  a = 1\n}\n" },
+		"Unsupported block":    func(s *config.Spec) { s.Example = "x {}\n" },
+		"definition required":  func(s *config.Spec) { s.Example = "x" },
+		"not laid out":         func(s *config.Spec) { s.Example = "remote \"x\" \"y\"   {\n}\n" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			spec := sound
+			change(&spec)
+			err := config.CheckCatalog(config.Catalog{Remotes: []config.Spec{spec}})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want an error with %q", err, want)
 			}
-			return nil
-		},
-	}
-}
-
-func generatorSpec() config.Spec {
-	return config.Spec{
-		Name:    "generator",
-		Summary: "Makes records up.",
-		Args: []config.Arg{
-			{Name: "every", Type: config.Duration, Default: `"1s"`, Min: "1ms", Doc: "Time between two records."},
-			{Name: "count", Type: config.Int, Min: "1", Doc: "How many records to make."},
-			{Name: "seed", Type: config.Int, Doc: "Seed of the random functions."},
-			{Name: "jitter", Type: config.Float, Default: `0.5`, Min: "0", Max: "1", Doc: "Share of the time that varies."},
-			{Name: "payload", Type: config.Expression, Required: true, Root: expr.None, Doc: "The payload."},
-		},
-		Example: `collect "generator" "fridge" {
-  payload = { temperature = 4 }
-}
-`,
-	}
-}
-
-func natsSpec() config.Spec {
-	return config.Spec{
-		Name:    "nats",
-		Summary: "A NATS hub.",
-		Args: []config.Arg{
-			{Name: "urls", Type: config.StringList, Doc: "Where the hub listens."},
-			{Name: "credentials", Type: config.String, Doc: "A credentials file."},
-			{Name: "domain", Type: config.String, Default: `"hub"`, Doc: "The hub's domain."},
-			{Name: "embedded", Type: config.Bool, Default: `false`, Doc: "Runs the hub inside this process."},
-		},
-		Blocks: []config.Spec{{
-			Name:    "tls",
-			Summary: "How the connection is secured.",
-			Args: []config.Arg{
-				{Name: "ca", Type: config.String, Doc: "File of the authority."},
-				{Name: "cert", Type: config.String, Doc: "File of the certificate."},
-				{Name: "key", Type: config.String, Doc: "File of the key."},
-			},
-			Check: func(a config.Args) hcl.Diagnostics {
-				if a.Has("cert") != a.Has("key") {
-					return hcl.Diagnostics{a.Error("cert", "Missing required argument", `The arguments "cert" and "key" go together. Write both or none.`)}
-				}
-				return nil
-			},
-		}},
-		Example: `remote "nats" "hub" {
-  embedded = true
-}
-`,
-		Check: func(a config.Args) hcl.Diagnostics {
-			if !a.Bool("embedded") && len(a.Strings("urls")) == 0 {
-				return hcl.Diagnostics{a.Error("urls", "Missing required argument", `Write urls = ["nats-leaf://…"], or embedded = true.`)}
-			}
-			return nil
-		},
-	}
-}
-
-func httpSpec() config.Spec {
-	return config.Spec{
-		Name:    "http",
-		Summary: "An HTTP ingest API.",
-		Args: []config.Arg{
-			{Name: "url", Type: config.String, Required: true, Doc: "Where the API listens."},
-		},
-		Example: `remote "http" "cloud" {
-  url = "https://example.com"
-}
-`,
+		})
 	}
 }

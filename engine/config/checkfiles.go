@@ -39,7 +39,7 @@ func (c *Config) CheckFiles(stat func(path string) error, builtins []string) hcl
 			}
 			diags = append(diags, diagnostic("Missing module", fmt.Sprintf("There is no file %q.%s A path is relative to the folder of the pipeline file.", p.Module, hint), at))
 		default:
-			diags = append(diags, diagnostic("Cannot read module", fmt.Sprintf("%s. Check the path and its permissions.", upperFirst(err.Error())), at))
+			diags = append(diags, diagnostic("Cannot read module", fmt.Sprintf("%q cannot be read: %s. Check the path and its permissions.", p.Module, reason(err)), at))
 		}
 	}
 	return finish(diags, c.Files)
@@ -48,7 +48,7 @@ func (c *Config) CheckFiles(stat func(path string) error, builtins []string) hcl
 func statFile(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
+		return errors.New("it is not a regular file")
 	}
 	return err
 }

@@ -84,7 +84,7 @@ type Alert struct {
 	When     *expr.Program // over record, to bool
 	Topic    string
 	Priority record.Priority
-	Message  *expr.Program // over record, to any JSON
+	Message  *expr.Program // over record, to any JSON; the record itself when not written
 	Range    hcl.Range
 }
 

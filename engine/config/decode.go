@@ -23,7 +23,7 @@ type decoder struct {
 }
 
 func newDecoder(host expr.Host) *decoder {
-	return &decoder{ctx: evalContext(host)}
+	return &decoder{ctx: expr.EvalContext(host)}
 }
 
 func (d *decoder) report(summary, detail string, subject hcl.Range) {
@@ -59,10 +59,11 @@ func (d *decoder) decode(b block) Args {
 }
 
 func (d *decoder) arguments(b block, args *Args) {
+	meant := map[string]bool{} // by misspelt names
 	for _, attr := range inOrder(b.body.Attributes) {
 		arg := findArg(b.spec, attr.Name)
 		if arg == nil {
-			d.unsupportedArgument(b, attr)
+			meant[d.unsupportedArgument(b, attr)] = true
 			continue
 		}
 		v, ok := d.value(arg, attr.Expr)
@@ -76,12 +77,12 @@ func (d *decoder) arguments(b block, args *Args) {
 	}
 	for i := range b.spec.Args {
 		arg := &b.spec.Args[i]
-		if args.Given(arg.Name) || hasBlock(b.body, arg.Name) {
+		if args.Given(arg.Name) || meant[arg.Name] || hasBlock(b.body, arg.Name) {
 			continue
 		}
 		switch {
 		case arg.Required:
-			d.report("Missing required argument", fmt.Sprintf("%s needs the argument %q. %s", b.title, arg.Name, arg.Doc), b.header)
+			d.report("Missing required argument", fmt.Sprintf("%s needs the argument %q: %s", b.title, arg.Name, lowerFirst(arg.Doc)), b.header)
 		case arg.Default != "":
 			if v, ok := d.defaultValue(arg, b.header); ok {
 				args.values[arg.Name] = v
@@ -90,22 +91,27 @@ func (d *decoder) arguments(b block, args *Args) {
 	}
 }
 
-func (d *decoder) unsupportedArgument(b block, attr *hclsyntax.Attribute) {
+// unsupportedArgument returns the name that was probably meant, or "".
+func (d *decoder) unsupportedArgument(b block, attr *hclsyntax.Attribute) string {
 	if nested := findBlock(b.spec, attr.Name); nested != nil {
-		d.report("Unsupported argument", fmt.Sprintf("%q is a block, not an argument. Write %s, without an equals sign.", attr.Name, nested.shape()), attr.NameRange)
-		return
+		d.report("Unsupported argument", fmt.Sprintf("%q is a block, not an argument. Write %s without an equals sign.", attr.Name, nested.shape()), attr.NameRange)
+		return ""
 	}
-	names := make([]string, len(b.spec.Args))
+	var names []string // that are still free
 	for i := range b.spec.Args {
-		names[i] = b.spec.Args[i].Name
+		if b.body.Attributes[b.spec.Args[i].Name] == nil {
+			names = append(names, b.spec.Args[i].Name)
+		}
 	}
 	detail := fmt.Sprintf("%s has no argument %q.%s", b.title, attr.Name, didYouMean(attr.Name, names))
-	if len(names) > 0 {
-		detail += " Its arguments are: " + join(names) + "."
-	} else {
+	switch {
+	case len(b.spec.Args) == 0:
 		detail += " It takes blocks only."
+	case len(names) > 0:
+		detail += " It takes: " + join(names) + "."
 	}
 	d.report("Unsupported argument", detail, attr.NameRange)
+	return nearest(attr.Name, names)
 }
 
 func (d *decoder) blocks(b block, args *Args) {
@@ -132,14 +138,14 @@ func (d *decoder) blocks(b block, args *Args) {
 	for i := range b.spec.Blocks {
 		nested := &b.spec.Blocks[i]
 		if _, written := first[nested.Name]; nested.Required && !written && b.body.Attributes[nested.Name] == nil {
-			d.report("Missing required block", fmt.Sprintf("%s needs at least one block %s. %s", b.title, nested.shape(), nested.Summary), b.header)
+			d.report("Missing required block", fmt.Sprintf("%s needs at least one block %s: %s", b.title, nested.shape(), lowerFirst(nested.Summary)), b.header)
 		}
 	}
 }
 
 func (d *decoder) unsupportedBlock(b block, written *hclsyntax.Block) {
 	if findArg(b.spec, written.Type) != nil {
-		d.report("Unsupported block", fmt.Sprintf("%q is an argument, not a block. Write %s = …, with an equals sign.", written.Type, written.Type), written.TypeRange)
+		d.report("Unsupported block", fmt.Sprintf("%q is an argument, not a block. Write %s = … with an equals sign.", written.Type, written.Type), written.TypeRange)
 		return
 	}
 	names := make([]string, len(b.spec.Blocks))
@@ -162,9 +168,9 @@ func (d *decoder) labels(nested *Spec, written *hclsyntax.Block) *Spec {
 	got := len(written.Labels)
 	switch {
 	case got > len(want):
-		d.report("Extra label", fmt.Sprintf("A %q block takes %s. Write %s.", written.Type, labelCount(want), nested.shape()), written.LabelRanges[len(want)])
+		d.report("Extra label", fmt.Sprintf("The block %s takes %s. Write %s.", written.Type, labelCount(want), nested.shape()), written.LabelRanges[len(want)])
 	case got < len(want):
-		d.report("Missing label", fmt.Sprintf("A %q block takes %s; the %s is missing. Write %s.", written.Type, labelCount(want), want[got], nested.shape()), written.DefRange())
+		d.report("Missing label", fmt.Sprintf("The block %s takes %s; the %s is missing. Write %s.", written.Type, labelCount(want), want[got], nested.shape()), written.DefRange())
 	case nested.Named && !validName.MatchString(written.Labels[got-1]):
 		d.report("Invalid name", fmt.Sprintf("%q cannot name a block. A name begins with a letter or an underscore and goes on with letters, digits, underscores and hyphens, 63 characters at most.", written.Labels[got-1]), written.LabelRanges[got-1])
 	}
@@ -193,7 +199,7 @@ func (d *decoder) duplicate(nested *Spec, written *hclsyntax.Block, first map[st
 	if !again {
 		first[written.Type] = header
 	} else if !nested.Many {
-		d.report("Duplicate block", fmt.Sprintf("There may be only one %q block here, and %s holds one already. Put the arguments of both into one block.", written.Type, place(other)), header)
+		d.report("Duplicate block", fmt.Sprintf("There may be only one block %s here, and there is one at %s. Put the arguments of both into one block.", written.Type, place(other)), header)
 		return true
 	}
 	if n := len(nested.labels()); !nested.Named || len(written.Labels) != n {
@@ -205,7 +211,7 @@ func (d *decoder) duplicate(nested *Spec, written *hclsyntax.Block, first map[st
 		first[key] = header
 		return false
 	}
-	d.report("Duplicate name", fmt.Sprintf("%s declares a %q block named %q already. Names are unique among blocks of one type; rename one of the two.", place(other), written.Type, written.Labels[last]), written.LabelRanges[last])
+	d.report("Duplicate name", fmt.Sprintf("There is a block %s named %q at %s already. Names are unique among blocks of one type; rename one of the two.", written.Type, written.Labels[last], place(other)), written.LabelRanges[last])
 	return true
 }
 

@@ -2,10 +2,9 @@ package config
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/hashicorp/hcl/v2"
 
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/record"
@@ -26,8 +25,8 @@ func edgeSpec() Spec {
 		Summary: "The device that runs the pipelines.",
 		Doc:     "It may be left out; the defaults then hold.",
 		Args: []Arg{
-			{Name: "device_id", Type: String, Default: `hostname()`, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
-			{Name: "data_dir", Type: String, Default: `"data"`, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
+			{Name: "device_id", Type: String, Default: `hostname()`, Check: isRecordName, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
+			{Name: "data_dir", Type: String, Default: `"data"`, Check: NotEmpty, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
 			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "1MiB", Doc: "The disk budget of the local streams. When it is used up, sources are told to wait."},
 		},
@@ -36,9 +35,6 @@ func edgeSpec() Spec {
   data_dir  = "data"
 }
 `,
-		Check: func(a Args) hcl.Diagnostics {
-			return append(notEmpty(a, "device_id", "data_dir"), notLong(a, "device_id")...)
-		},
 	}
 }
 
@@ -61,8 +57,8 @@ func pluginSpec() Spec {
 		Named:   true,
 		Many:    true,
 		Args: []Arg{
-			{Name: "module", Type: String, Required: true, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
-			{Name: "sha256", Type: String, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
+			{Name: "module", Type: String, Required: true, Check: isModule, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
+			{Name: "sha256", Type: String, Check: isSHA256, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
 			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
 		},
 		Blocks: []Spec{{
@@ -84,16 +80,6 @@ func pluginSpec() Spec {
   config = { temperature = "temperature", humidity = "humidity" }
 }
 `,
-		Check: func(a Args) hcl.Diagnostics {
-			diags := notEmpty(a, "module")
-			if name, ok := strings.CutPrefix(a.String("module"), builtinPrefix); ok && !validName.MatchString(name) {
-				diags = append(diags, a.Error("module", "Invalid module", fmt.Sprintf("%q does not name a built-in plugin. Write %s and the name, like %q.", a.String("module"), builtinPrefix, "builtin:dew_point")))
-			}
-			if sum, err := hex.DecodeString(a.String("sha256")); a.Has("sha256") && (err != nil || len(sum) != 32) {
-				diags = append(diags, a.Error("sha256", "Invalid checksum", "A SHA-256 is 64 hexadecimal digits. The command sha256sum prints it, and so does \"edged plugin inspect\"."))
-			}
-			return diags
-		},
 	}
 }
 
@@ -146,8 +132,8 @@ func alertSpec() Spec {
 		Named:   true,
 		Many:    true,
 		Args: []Arg{
-			{Name: "when", Type: Expression, Root: expr.Record, Required: true, Doc: "True for the records that raise the alert."},
-			{Name: "topic", Type: String, Default: `"alerts"`, Doc: "The topic of the message at the hub."},
+			{Name: "when", Type: Expression, Root: expr.Record, Result: expr.Bool, Required: true, Doc: "True for the records that raise the alert."},
+			{Name: "topic", Type: String, Default: `"alerts"`, Check: isRecordName, Doc: "The topic of the message at the hub."},
 			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first."},
 			{Name: "message", Type: Expression, Root: expr.Record, Default: `record`, Doc: "The body of the message, any value."},
 		},
@@ -157,9 +143,6 @@ func alertSpec() Spec {
   message  = { temperature = record.payload.temperature, device_id = record.device_id }
 }
 `,
-		Check: func(a Args) hcl.Diagnostics {
-			return append(notEmpty(a, "topic"), notLong(a, "topic")...)
-		},
 	}
 }
 
@@ -211,19 +194,32 @@ func priorities() []string {
 	return names
 }
 
-func notEmpty(a Args, names ...string) hcl.Diagnostics {
-	var diags hcl.Diagnostics
-	for _, name := range names {
-		if a.Has(name) && a.String(name) == "" {
-			diags = append(diags, a.Error(name, "Empty value", fmt.Sprintf("The argument %q is empty. Write a value, or leave the argument out for its default.", name)))
-		}
+// NotEmpty is an [Arg.Check] that refuses the empty string.
+func NotEmpty(value string) error {
+	if value == "" {
+		return errors.New("it must not be empty")
 	}
-	return diags
+	return nil
 }
 
-func notLong(a Args, name string) hcl.Diagnostics {
-	if n := len(a.String(name)); n > record.MaxNameBytes {
-		return hcl.Diagnostics{a.Error(name, "Value out of range", fmt.Sprintf("The argument %q has %d bytes, at most %d are allowed. Write a shorter one.", name, n, record.MaxNameBytes))}
+// isRecordName holds a value to the bounds of a record's names.
+func isRecordName(value string) error {
+	if n := len(value); n > record.MaxNameBytes {
+		return fmt.Errorf("it has %d bytes, at most %d are allowed", n, record.MaxNameBytes)
+	}
+	return NotEmpty(value)
+}
+
+func isModule(value string) error {
+	if name, ok := strings.CutPrefix(value, builtinPrefix); ok && !validName.MatchString(name) {
+		return errors.New(`a built-in plugin is written like "builtin:dew_point"`)
+	}
+	return NotEmpty(value)
+}
+
+func isSHA256(value string) error {
+	if sum, err := hex.DecodeString(value); err != nil || len(sum) != 32 {
+		return errors.New("a SHA-256 is 64 hexadecimal digits, as the commands sha256sum and edged plugin inspect print it")
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,7 +91,16 @@ func readFile(name string) ([]byte, error) {
 }
 
 func unreadable(path string, err error) *hcl.Diagnostic {
-	return diagnostic("Cannot read file", fmt.Sprintf("%s. Check the path and its permissions.", upperFirst(err.Error())), hcl.Range{Filename: path})
+	return diagnostic("Cannot read file", fmt.Sprintf("%q cannot be read: %s. Check the path and its permissions.", path, reason(err)), hcl.Range{Filename: path})
+}
+
+// reason is err without the operation and the path, which the sentence around
+// it names.
+func reason(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // parse is the whole way from text to a checked configuration.

@@ -99,7 +99,7 @@ func (p *printer) snippet(d *hcl.Diagnostic, src []byte, style string) {
 	marked := max(columns(expand(line[:to]))-before, 1)
 	p.gutter(fmt.Sprintf("%*d", digits, d.Subject.Start.Line))
 	shown, skipped := p.window(expand(line), before, digits)
-	p.out.WriteString(" " + shown + "\n")
+	p.out.WriteString(" " + strings.TrimRight(shown, " ") + "\n")
 	p.gutter(strings.Repeat(" ", digits))
 	room := max(columns(shown)-(before-skipped), 1)
 	p.out.WriteString(" " + strings.Repeat(" ", before-skipped))
@@ -121,6 +121,8 @@ func (p *printer) window(line string, at, digits int) (string, int) {
 			line = line[size:]
 			skipped = max(skipped, n)
 		}
+		line = "…" + line
+		skipped--
 	}
 	return p.cut(line, digits), skipped
 }

@@ -27,6 +27,7 @@ func Reference(catalog Catalog) []byte {
 	for i := range lang.Blocks {
 		p.block(&lang.Blocks[i], nil, 2)
 	}
+	p.functions()
 	return []byte(strings.TrimRight(p.String(), "\n") + "\n")
 }
 
@@ -58,6 +59,17 @@ func (p *page) values() {
 	}
 	p.line("")
 	p.line("All but expressions are constants: literals and functions like `env(\"NAME\", \"default\")` and `hostname()`. An argument that is `null` is the same as one that is not written. Blocks are named with a letter or underscore and then letters, digits, underscores and hyphens, 63 characters at most; among blocks of one type a name stands once.")
+	p.line("")
+}
+
+func (p *page) functions() {
+	p.line("## Functions")
+	p.line("")
+	p.line("| function | returns |")
+	p.line("|---|---|")
+	for _, f := range expr.Functions() {
+		p.line("| `%s` | %s |", f.Usage, cell(f.Summary))
+	}
 	p.line("")
 }
 

@@ -15,7 +15,6 @@ func emptyBody() *hclsyntax.Body {
 // resolve checks what blocks say about each other. It needs every file, so it
 // does not run when one could not be read.
 func (b *builder) resolve(file Args) {
-	failed := b.diags.HasErrors()
 	plugins, remotes := declared{kind: "plugin"}, declared{kind: "remote"}
 	for _, p := range file.Blocks("plugin") {
 		plugins.add(p)
@@ -33,9 +32,12 @@ func (b *builder) resolve(file Args) {
 			b.once(seen, s)
 		}
 	}
+	if b.diags.HasErrors() {
+		return // what is wrong may be why something seems unused
+	}
 	b.unused(&plugins)
 	b.unused(&remotes)
-	if !failed && len(b.cfg.Pipelines) == 0 {
+	if len(b.cfg.Pipelines) == 0 {
 		b.report("No pipeline", `There is nothing to run. Write a block pipeline "<name>" { … } with at least one collect block.`, file.Range)
 	}
 }

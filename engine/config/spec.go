@@ -39,7 +39,11 @@ type Arg struct {
 	Enum     []string  // for String: the allowed values
 	Min, Max string    // bounds, as they would be written without quotes; empty: none
 	Root     expr.Root // for Expression: the variable it may use
+	Result   expr.Type // for Expression: what it must give, checked as far as it is known before there is a record
 	Refers   string    // for BlockRef: the type of the top-level block it names
+	// Check looks further at a String, or at each element of a StringList. Its
+	// error says what is wrong or what to write. See [NotEmpty].
+	Check func(value string) error
 }
 
 // Spec declares one block or one kind of block: from it come the schema, the

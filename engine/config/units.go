@@ -47,7 +47,7 @@ const (
 func parseDuration(s string) (time.Duration, error) {
 	n, err := parseUnits(s, durationUnits, true)
 	if err != nil {
-		return 0, fmt.Errorf("%w. %s", err, durationAdvice)
+		return 0, withAdvice(err, durationAdvice)
 	}
 	return time.Duration(n), nil
 }
@@ -56,10 +56,21 @@ func parseDuration(s string) (time.Duration, error) {
 func parseSize(s string) (int64, error) {
 	n, err := parseUnits(s, sizeUnits, false)
 	if err != nil {
-		return 0, fmt.Errorf("%w. %s", err, sizeAdvice)
+		return 0, withAdvice(err, sizeAdvice)
 	}
 	return n, nil
 }
+
+// withAdvice makes a sentence of err, and adds how it is written unless err
+// already knows better.
+func withAdvice(err error, advice string) error {
+	if errors.Is(err, errMeant) {
+		return err
+	}
+	return fmt.Errorf("%w. %s", err, advice)
+}
+
+var errMeant = errors.New("did you mean")
 
 // parseUnits adds up numbers with units. The sum is exact or an error: 1.5KiB
 // is 1536, 1.5B is refused.
@@ -128,7 +139,7 @@ func findUnit(s, name string, units []unit) (int64, error) {
 	}
 	for _, u := range units {
 		if strings.EqualFold(u.name, name) {
-			return 0, fmt.Errorf("%q is not a unit; did you mean %q?", name, u.name)
+			return 0, fmt.Errorf("%q is not a unit; %w %q?", name, errMeant, u.name)
 		}
 	}
 	return 0, fmt.Errorf("%q is not a unit", name)

@@ -19,6 +19,14 @@ func warning(summary, detail string, subject hcl.Range) *hcl.Diagnostic {
 
 // didYouMean is a sentence that offers the nearest of names, or nothing.
 func didYouMean(given string, names []string) string {
+	if best := nearest(given, names); best != "" {
+		return fmt.Sprintf(" Did you mean %q?", best)
+	}
+	return ""
+}
+
+// nearest returns the name that given probably was meant to be, or "".
+func nearest(given string, names []string) string {
 	best, least := "", len(given)/3+2
 	for _, name := range names {
 		d := levenshtein.Distance(strings.ToLower(given), strings.ToLower(name), nil)
@@ -26,10 +34,7 @@ func didYouMean(given string, names []string) string {
 			best, least = name, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" Did you mean %q?", best)
+	return best
 }
 
 func join(names []string) string {
@@ -57,9 +62,9 @@ func labelCount(labels []string) string {
 	case 0:
 		return "no label"
 	case 1:
-		return "one label, the " + labels[0]
+		return "one label, its " + labels[0]
 	}
-	return "two labels, the kind and the name"
+	return "two labels, its kind and its name"
 }
 
 func referenceForm(refers string) string {
@@ -82,16 +87,19 @@ func (a *Arg) bounds() string {
 	return ""
 }
 
-func upperFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
-}
-
+// lowerFirst continues a sentence with another one, unless that begins with an
+// abbreviation.
 func lowerFirst(s string) string {
-	if s == "" {
+	if len(s) < 2 || s[1] >= 'A' && s[1] <= 'Z' {
 		return s
 	}
 	return strings.ToLower(s[:1]) + s[1:]
+}
+
+// spaced puts a sentence after another one.
+func spaced(sentence string) string {
+	if sentence == "" {
+		return ""
+	}
+	return " " + sentence
 }

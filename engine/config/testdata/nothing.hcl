@@ -1,0 +1,2 @@
+# ERROR: No pipeline
+edge {}

@@ -1,0 +1,3 @@
+remote "nats" "hub" {
+  embedded = # ERROR: Invalid expression
+}

@@ -1,0 +1,15 @@
+edge {}
+
+plugin "p" {
+  module = "p.wasm"
+}
+
+pipeline "one" {
+  collect "generator" "g" {
+    payload = {}
+  }
+
+  sync {
+    to = remote.nats.hub
+  }
+}
