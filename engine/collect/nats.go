@@ -22,7 +22,7 @@ const natsInFlight = 32
 
 func natsSpec() config.Spec {
 	args := []config.Arg{
-		{Name: "subject", Type: config.String, Required: true, Doc: "The subject to subscribe to; it may have the wildcards * and >."},
+		{Name: "subject", Type: config.String, Required: true, Doc: "The subject to subscribe to; it may have the wildcards * and >. On the edge's own server it must begin with a word of your own."},
 		{Name: "urls", Type: config.StringList, Doc: "The NATS servers, like \"nats://broker:4222\". Without it the edge's own embedded server is used."},
 		{Name: "credentials", Type: config.String, Doc: "With urls: a credentials file. A relative path is relative to the pipeline file's folder."},
 		{Name: "queue_group", Type: config.String, Doc: "Share the messages with the other subscribers of that group: each message goes to one of them."},
@@ -57,6 +57,9 @@ func checkNATS(a config.Args) hcl.Diagnostics {
 	if s := a.String("subject"); !validSubject(s) {
 		diags = append(diags, a.Error("subject", "Invalid subject", fmt.Sprintf("%q is not a NATS subject: words without spaces, separated by dots, where a word may be * and the last may be >.", s)))
 	}
+	if s := a.String("subject"); validSubject(s) && !a.Given("urls") && takesOwn(s) {
+		diags = append(diags, a.Error("subject", "Subject of edged itself", fmt.Sprintf("On the edge's own server %q takes what edged itself publishes there, so that a record would be collected again for ever. Begin the subject with a word of your own, and neither with edged, $ or _INBOX nor with a wildcard.", s)))
+	}
 	if q := a.String("queue_group"); a.Given("queue_group") && (q == "" || strings.ContainsAny(q, " \t\r\n")) {
 		diags = append(diags, a.Error("queue_group", "Invalid queue group", fmt.Sprintf("%q is not the name of a queue group: it is not empty and has no spaces.", q)))
 	}
@@ -81,6 +84,19 @@ func validSubject(s string) bool {
 		}
 	}
 	return true
+}
+
+// takesOwn reports whether s, on the edge's own server, takes the messages that
+// edged and NATS exchange there.
+func takesOwn(s string) bool {
+	first, rest, _ := strings.Cut(s, ".")
+	switch first {
+	case "edged", "_INBOX", ">":
+		return true
+	case "*":
+		return rest != ""
+	}
+	return strings.HasPrefix(first, "$")
 }
 
 // natsSource takes records from a subject.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -329,6 +331,40 @@ func TestNATSConnectionLost(t *testing.T) {
 	if err := b.wait(t); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A server that cannot be reached keeps a source waiting, not from stopping.
+func TestNATSUnreachable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "nats://" + l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	subscribed := make(chan string, 10)
+	opts := testOptions(newStepClock())
+	opts.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) { subscribed <- string(p) }), nil))
+	s, err := openNATS(opts, parse(t, natsSpec(), "subject = \"in\"\nurls = [%q]", url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := start(t, s, nil, &memorySink{})
+	if line := <-subscribed; !strings.Contains(line, "subscribed") {
+		t.Errorf("log %q", line)
+	}
+	run.cancel()
+	if err := run.wait(t); err != nil {
+		t.Error(err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
 }
 
 func TestNATSCannotOpen(t *testing.T) {
