@@ -4,9 +4,39 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	gosync "sync"
+	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/collect"
 	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/expr"
+	"github.com/edged/edged/engine/queue"
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
+	"github.com/edged/edged/engine/wasm"
+	"github.com/edged/edged/plugins"
+)
+
+// Local names of the record log.
+const (
+	recordStream  = "EDGED_RECORDS"
+	recordSubject = "edged.records"
+)
+
+// Shares of the disk budget: messages and dead letters have room of their own,
+// so that a backlog of records never keeps an alarm out (I9).
+const (
+	queueShare      = 10 // one part in ten
+	deadLetterShare = 10
 )
 
 // Options is what the host gives an engine.
@@ -15,53 +45,209 @@ type Options struct {
 	UntilDrained bool   // Run returns when every source has ended and everything is synced
 	Logger       *slog.Logger
 	Version      string
+	Host         expr.Host // the world as expressions see it; zero: the real one
 }
 
-// Engine is one running edge.
-type Engine struct{}
+// Engine is one running edge. Its methods may be called from any goroutine.
+type Engine struct {
+	cfg     *config.Config
+	opts    Options
+	log     *slog.Logger
+	dataDir string
+	started time.Time
+	now     func() time.Time
+
+	broker    *broker.Broker
+	nc        *nats.Conn
+	records   *store.Log
+	queue     *queue.Queue
+	state     *stateStore
+	wasm      *wasm.Host
+	plugins   map[string]*wasm.Plugin
+	pipelines []*pipeline
+	remotes   []*remote
+	control   *control
+	baseline  Counts
+
+	closers []closer
+}
+
+// closer undoes one step of Open.
+type closer struct {
+	name  string
+	close func(ctx context.Context) error
+}
 
 // Catalog lists the kinds of blocks this engine offers to pipeline files.
-func Catalog() config.Catalog { return config.Catalog{} }
-
-// Open locks the data directory, starts the broker, loads the plugins and
-// opens the store. It does not start collecting.
-func Open(ctx context.Context, cfg *config.Config, opts Options) (*Engine, error) {
-	return &Engine{}, nil
+func Catalog() config.Catalog {
+	var c config.Catalog
+	for _, k := range collect.Kinds() {
+		c.Collects = append(c.Collects, k.Spec)
+	}
+	c.Remotes = sync.Specs()
+	return c
 }
 
-// Run collects, stores and syncs until ctx ends (then it stops in stages and
-// loses nothing) or, with UntilDrained, until everything is synced.
-func (e *Engine) Run(ctx context.Context) error { return nil }
+// Builtins lists the names that may follow "builtin:" in a plugin's module.
+func Builtins() []string { return plugins.Names() }
 
-// Close stops what Open started. Canceling ctx stops hard.
-func (e *Engine) Close(ctx context.Context) error { return nil }
-
-// Status may be called at any time from any goroutine.
-func (e *Engine) Status() Status { return Status{} }
-
-// Audit compares the edge's ledger with the hubs'. See [Audit].
-func (e *Engine) Audit(ctx context.Context) (Audit, error) { return Audit{}, nil }
-
-// Summary returns the totals; it audits the hubs that are online.
-func (e *Engine) Summary(ctx context.Context) Summary { return Summary{} }
-
-// Audit is the comparison of edge and hub ledgers.
-type Audit struct {
-	Pipelines  []AuditPipeline `json:"pipelines"`
-	Gaps       uint64          `json:"gaps"`
-	Duplicates uint64          `json:"duplicates"`
-	Waiting    uint64          `json:"waiting"`
+// Open locks the data directory, starts the broker, opens the store, loads the
+// plugins and opens the sources. It does not start collecting. The order is
+// that of use: each part stands on those before it, and Close goes backwards.
+//
+// When something in the files turns out wrong only now (a plugin that does not
+// load, an unreadable file), the error is an hcl.Diagnostics.
+func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err error) {
+	e := &Engine{cfg: cfg, opts: opts, log: opts.Logger, plugins: map[string]*wasm.Plugin{}, now: opts.Host.Now}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.started = e.now()
+	if e.dataDir = opts.DataDir; e.dataDir == "" {
+		e.dataDir = cfg.Edge.DataDir
+	}
+	if e.dataDir, err = filepath.Abs(e.dataDir); err != nil {
+		return nil, fmt.Errorf("finding the data directory: %w", err)
+	}
+	if err := os.MkdirAll(e.dataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		e.openBroker,    // locks the directory, so it comes first; embedded hubs with it
+		e.openStore,     // what was acknowledged before
+		e.openPlugins,   // compiled into the data directory
+		e.openPipelines, // on plugins and store
+		e.openRemotes,   // on pipelines and broker
+		e.openControl,   // answers about all of it
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	e.baseline = e.totals()
+	return e, nil
 }
 
-// AuditPipeline compares one pipeline at one remote.
-type AuditPipeline struct {
-	Pipeline   string      `json:"pipeline"` // or "queue/<priority>"
-	Remote     string      `json:"remote"`
-	Epoch      string      `json:"epoch"`
-	Stored     uint64      `json:"stored"` // highest record number at the edge
-	Synced     uint64      `json:"synced"` // highest record number in the hub's ledger
-	AtHub      uint64      `json:"at_hub"` // records found in the hub's stream
-	Gaps       [][2]uint64 `json:"gaps"`   // record numbers, first and last
-	Duplicates [][2]uint64 `json:"duplicates"`
-	Error      string      `json:"error,omitempty"`
+func (e *Engine) onClose(name string, f func(ctx context.Context) error) {
+	e.closers = append(e.closers, closer{name, f})
+}
+
+func (e *Engine) openBroker(ctx context.Context) error {
+	links, err := e.openHubs(ctx)
+	if err != nil {
+		return err
+	}
+	id := record.Token(e.cfg.Edge.DeviceID)
+	e.broker, err = broker.Start(ctx, broker.Options{
+		Name: "edge-" + id, Domain: "edge-" + id, Dir: filepath.Join(e.dataDir, "jetstream"),
+		Durability: broker.Durability(e.cfg.Edge.Durability),
+		Logger:     e.log.With("part", "broker"), Links: links,
+	})
+	if errors.Is(err, broker.ErrLocked) {
+		return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
+	}
+	if err != nil {
+		return err
+	}
+	e.onClose("broker", func(context.Context) error { return e.broker.Close() })
+	if e.nc, err = e.broker.Connect("edged"); err != nil {
+		return err
+	}
+	e.onClose("connection", func(context.Context) error { e.nc.Close(); return nil })
+	return nil
+}
+
+func (e *Engine) openStore(ctx context.Context) error {
+	budget := e.cfg.Edge.MaxBytes
+	var err error
+	e.records, err = store.Open(ctx, e.nc, store.Options{
+		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
+		MaxBytes: budget - budget/queueShare - budget/deadLetterShare,
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose("record store", e.records.Close)
+	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Logger: e.log.With("part", "queue"),
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose("queue", e.queue.Close)
+	e.state, err = openState(ctx, e.nc)
+	return err
+}
+
+// Run collects, stores and syncs until ctx ends or, with UntilDrained, until
+// everything is synced. Then it stops in stages and loses nothing: sources take
+// no more, what is in flight is stored and acknowledged, messages reach the
+// queue, senders end. Run once.
+func (e *Engine) Run(ctx context.Context) error {
+	// What finishes work in flight must outlive ctx.
+	after, hard := context.WithCancel(context.WithoutCancel(ctx))
+	defer hard()
+	background, stopBackground := context.WithCancel(after)
+	defer stopBackground()
+
+	var parts gosync.WaitGroup
+	failed := make(chan error, 1)
+	parts.Go(func() {
+		if err := e.queue.Move(background, e.records); err != nil {
+			select {
+			case failed <- err:
+			default:
+			}
+		}
+	})
+	for _, r := range e.remotes {
+		parts.Go(func() { r.monitor.Run(background) })
+		parts.Go(func() { r.sender.Run(background) })
+	}
+	parts.Go(func() { e.housekeep(background) })
+
+	collecting, stopCollecting := context.WithCancel(ctx)
+	defer stopCollecting()
+	collected := make(chan error, 1)
+	go func() { collected <- e.collect(collecting, after) }()
+
+	err := e.wait(ctx, collected, failed, stopCollecting)
+	stopBackground()
+	parts.Wait()
+	return errors.Join(err, e.saveState(after))
+}
+
+// wait returns when the engine is to stop and every source has ended.
+func (e *Engine) wait(ctx context.Context, collected, failed <-chan error, stopCollecting func()) error {
+	select {
+	case err := <-failed:
+		stopCollecting()
+		return errors.Join(err, <-collected)
+	case err := <-collected:
+		if err != nil || !e.opts.UntilDrained || ctx.Err() != nil {
+			return err
+		}
+	}
+	return e.drain(ctx, failed)
+}
+
+// Close stops what Open started, in reverse. Run has returned, or was never
+// called. When ctx ends first, what is left is stopped hard.
+func (e *Engine) Close(ctx context.Context) error {
+	var errs []error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		if err := e.closers[i].close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("closing the %s: %w", e.closers[i].name, err))
+		}
+	}
+	e.closers = nil
+	return errors.Join(errs...)
 }

@@ -1,6 +1,12 @@
+// This file is the shape of what an edge tells of itself; report.go fills it.
+
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/edged/edged/engine/alert"
+)
 
 // Counts are what has happened since the data directory was made. They are
 // exact across restarts and kills: they are committed together with the
@@ -14,6 +20,8 @@ type Counts struct {
 	SyncedRecords uint64 `json:"synced_records"`
 	// SyncedMessages counts messages that a remote has acknowledged.
 	SyncedMessages uint64 `json:"synced_messages"`
+	// Dropped counts records that a transform ended on purpose.
+	Dropped uint64 `json:"dropped"`
 }
 
 // Status is a running edge at one moment.
@@ -53,6 +61,7 @@ type PipelineStatus struct {
 	Waiting uint64         `json:"waiting"` // records not yet synced to every remote
 	Sources []SourceStatus `json:"sources"`
 	Syncs   []SyncStatus   `json:"syncs"`
+	Alerts  []alert.Stat   `json:"alerts"`
 }
 
 // SourceStatus is one collect block.
@@ -100,4 +109,29 @@ type Summary struct {
 	// Audited is false when a hub could not be asked; Gaps and Duplicates then
 	// say nothing.
 	Audited bool `json:"audited"`
+}
+
+// Audit is the comparison of edge and hub ledgers.
+type Audit struct {
+	Pipelines  []AuditPipeline `json:"pipelines"`
+	Gaps       uint64          `json:"gaps"`
+	Duplicates uint64          `json:"duplicates"`
+	Damaged    uint64          `json:"damaged"`
+	Waiting    uint64          `json:"waiting"`
+}
+
+// AuditPipeline compares one pipeline, or one priority of the queue, at one
+// remote. Ranges are record numbers, first and last.
+type AuditPipeline struct {
+	Pipeline   string      `json:"pipeline"` // or "queue/<priority>"
+	Remote     string      `json:"remote"`
+	Epoch      string      `json:"epoch"`
+	Stored     uint64      `json:"stored"`  // highest number at the edge
+	Synced     uint64      `json:"synced"`  // highest number in the hub's ledger
+	AtHub      uint64      `json:"at_hub"`  // found in the hub's stream
+	Expired    uint64      `json:"expired"` // removed by the hub's own limits
+	Gaps       [][2]uint64 `json:"gaps"`
+	Duplicates [][2]uint64 `json:"duplicates"`
+	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent
+	Error      string      `json:"error,omitempty"`
 }

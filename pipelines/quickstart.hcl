@@ -76,7 +76,6 @@ pipeline "motes" {
   }
 
   sync {
-    to    = remote.nats.hub
-    every = "30s"
+    to = remote.nats.hub
   }
 }

@@ -28,7 +28,7 @@ func edgeSpec() Spec {
 			{Name: "device_id", Type: String, Default: `hostname()`, Check: isRecordName, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
 			{Name: "data_dir", Type: String, Default: `"data"`, Check: NotEmpty, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
-			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "1MiB", Doc: "The disk budget of the local streams. When it is used up, sources are told to wait."},
+			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams. When it is used up, sources are told to wait."},
 		},
 		Example: `edge {
   device_id = env("EDGED_DEVICE_ID", hostname())
@@ -172,7 +172,7 @@ func syncSpec() Spec {
 		Many:    true,
 		Args: []Arg{
 			{Name: "to", Type: BlockRef, Refers: "remote", Required: true, Doc: "The remote block."},
-			{Name: "every", Type: Duration, Default: `"30s"`, Min: "100ms", Max: "7d", Doc: "The longest time between two attempts to sync. A remote that comes online is synced at once."},
+			{Name: "every", Type: Duration, Min: "100ms", Max: "7d", Doc: "Sends in rounds that far apart, each with everything that waits: for links that cost money or power. Without it a batch goes as soon as one of its bounds is reached. Messages, and a remote that comes online, never wait for a round."},
 		},
 		Example: `sync {
   to    = remote.nats.hub

@@ -73,7 +73,7 @@ func TestLoadPipeline(t *testing.T) {
 	}
 	want := []string{
 		"cold_chain", "file.motes", "generator.fridge", "dew=dew_point/dead_letter", "own=own/pass",
-		"hot=alerts/critical", "known=alerts/normal", "nats.hub/10s", "http.cloud/30s",
+		"hot=alerts/critical", "known=alerts/normal", "nats.hub/10s", "http.cloud/0s",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("stages (-want +got):\n%s", diff)

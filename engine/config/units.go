@@ -52,6 +52,10 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(n), nil
 }
 
+// ParseSize reads a size as pipeline files write it, like "64KiB", into bytes.
+// It serves command line flags. The error says what to write.
+func ParseSize(s string) (int64, error) { return parseSize(s) }
+
 // parseSize reads "64KiB" into bytes.
 func parseSize(s string) (int64, error) {
 	n, err := parseUnits(s, sizeUnits, false)

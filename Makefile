@@ -1,0 +1,67 @@
+# Everything here also works by hand; `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_VERSION := v2.15.0
+# The version is in the name, so that another one is built when it changes.
+GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
+
+# Packages that ship their own JavaScript tests.
+NPM_TESTS := $(patsubst %/package.json,%,$(wildcard sdk/*/package.json))
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## Build the edged binary into this folder
+	CGO_ENABLED=0 go build -trimpath -o edged ./cmd/edged
+
+.PHONY: test
+test: setup vet format ## Run everything: vet, format, Go tests with -race, plugins rebuilt and compared, SDK tests
+	go test -race -timeout 20m ./...
+	plugins/verify.sh
+	@for dir in $(NPM_TESTS); do \
+		echo "npm test in $$dir"; \
+		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
+	done
+
+.PHONY: setup
+setup: # what `test` needs beside Go
+	.ci/setup
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: format
+format: # fails with the list of files that gofmt would change
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [[ -n "$$files" ]]; then \
+		echo "gofmt would change these files (run: gofmt -w <file>):"; echo "$$files"; exit 1; \
+	fi
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Run golangci-lint as pinned here (the first run builds it)
+	$(GOLANGCI) run ./...
+
+# From source through the Go module proxy: checked by the checksum database,
+# and built with the Go version that it will read.
+$(GOLANGCI):
+	@mkdir -p .tools
+	GOBIN="$(CURDIR)/.tools" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv .tools/golangci-lint $@
+
+.PHONY: bench
+bench: ## Run the Go benchmarks (the method and the peers: benchmarks/README.md)
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: plugins
+plugins: setup ## Rebuild the .wasm files of the plugins we ship
+	plugins/build.sh
+
+.PHONY: reference
+reference: ## Write the reference pages from the code
+	go run ./cmd/edged reference --write .

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/hub"
+)
+
+// hubOptions are the flags of `edged hub`.
+type hubOptions struct {
+	hub          hub.Options
+	passwordFile string
+	maxBytes     string
+	log          logFlags
+}
+
+func newHubCommand() *cobra.Command {
+	var opts hubOptions
+	cmd := &cobra.Command{
+		Use:   "hub",
+		Short: "Run a hub: the NATS side that edges sync to",
+		Long: `Run a hub: a NATS server with JetStream that edges join as leaf nodes, with the
+streams they sync to. It fsyncs before it acknowledges.
+
+It serves a trial, a test, or a small fleet. A NATS cluster of your own does the
+same: edges need JetStream there and a leaf node listener.
+
+An address without a host listens on this machine only; to let edges in from
+elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
+(or SIGTERM) stops it; a second one ends it at once.`,
+		Example: `  # A hub to try things with, on this machine only
+  edged hub --data-dir /tmp/hub
+
+  # A hub that edges reach through the network
+  edged hub --leaf-listen 0.0.0.0:7422 --data-dir /var/lib/edged-hub \
+    --user edges --password-file /etc/edged/hub.password \
+    --tls-cert /etc/edged/hub.crt --tls-key /etc/edged/hub.key`,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return opts.run(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.hub.LeafListen, "leaf-listen", "127.0.0.1:7422", "address for edges")
+	flags.StringVar(&opts.hub.ClientListen, "client-listen", "127.0.0.1:4222", "address for NATS clients, which read what arrived")
+	flags.StringVar(&opts.hub.DataDir, "data-dir", "hub-data", "where the hub keeps its streams")
+	flags.StringVar(&opts.hub.Domain, "domain", "hub", "JetStream domain of the hub")
+	flags.StringVar(&opts.hub.User, "user", "", "user name that edges and clients must give")
+	flags.StringVar(&opts.passwordFile, "password-file", "", "file with the password of --user")
+	flags.StringVar(&opts.hub.TLSCert, "tls-cert", "", "certificate file (PEM); turns TLS on")
+	flags.StringVar(&opts.hub.TLSKey, "tls-key", "", "private key file (PEM) of --tls-cert")
+	flags.StringVar(&opts.hub.TLSCA, "tls-ca", "", "certificate authority file (PEM); edges must then show a certificate it signed")
+	flags.StringVar(&opts.maxBytes, "max-bytes", "", "disk budget of the streams, like 10GiB (default: no bound)")
+	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
+		panic(err)
+	}
+	opts.log.register(cmd)
+	return cmd
+}
+
+func (o *hubOptions) run(cmd *cobra.Command) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	logger, err := o.log.logger(cmd.ErrOrStderr(), false)
+	if err != nil {
+		return err
+	}
+	o.hub.Logger = logger
+
+	ctx, release := untilSignal(cmd.Context(), func(name string) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "stopping (%s); press Ctrl-C again to stop at once\n", name)
+	})
+	defer release()
+	h, err := hub.Start(ctx, o.hub)
+	if err != nil {
+		return fmt.Errorf("starting the hub: %w", err)
+	}
+	defer h.Close()
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "edges connect to    %s\nclients connect to  %s\n", h.LeafURL(), h.ClientURL()); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// complete turns the flags that need it into hub options.
+func (o *hubOptions) complete() error {
+	for _, listen := range []*string{&o.hub.LeafListen, &o.hub.ClientListen} {
+		if strings.HasPrefix(*listen, ":") {
+			*listen = "127.0.0.1" + *listen
+		}
+	}
+	switch {
+	case (o.hub.User == "") != (o.passwordFile == ""):
+		return usage("--user and --password-file go together")
+	case (o.hub.TLSCert == "") != (o.hub.TLSKey == ""):
+		return usage("--tls-cert and --tls-key go together")
+	case o.hub.TLSCA != "" && o.hub.TLSCert == "":
+		return usage("--tls-ca needs --tls-cert and --tls-key")
+	}
+	if o.maxBytes != "" {
+		n, err := config.ParseSize(o.maxBytes)
+		if err != nil {
+			return usage("--max-bytes is %q: %w", o.maxBytes, err)
+		}
+		o.hub.MaxBytes = n
+	}
+	if o.passwordFile != "" {
+		content, err := os.ReadFile(o.passwordFile)
+		if err != nil {
+			return fmt.Errorf("reading the password: %w", err)
+		}
+		o.hub.Password = strings.TrimRight(string(content), "\r\n")
+		if o.hub.Password == "" {
+			return usage("--password-file %s is empty", o.passwordFile)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/record"
+)
+
+// askTimeout bounds a question to an edge on the same machine.
+const askTimeout = 10 * time.Second
+
+func newStatusCommand() *cobra.Command {
+	var dataDir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [FILE|DIR...]",
+		Short: "Ask a running edge how it is",
+		Long: `Ask the edge that runs on this machine how it is: what it collected, stored and
+synced, what waits, how its links and sources are. It is found by its data
+directory: the one of --data-dir, or that of the given files, or "data".
+
+The exit code is 5 when no edge runs there.`,
+		Example: `  edged status /etc/edged
+  edged status --data-dir /var/lib/edged
+
+  # Watch what waits for the link
+  watch -n 2 "edged status --data-dir /var/lib/edged --json | jq .waiting"`,
+		ValidArgsFunction: completePaths,
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			dir, err := findDataDir(cmd.ErrOrStderr(), dataDir, paths)
+			if err != nil {
+				return err
+			}
+			client, err := dial(dir)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			status, err := client.Status(ctx)
+			if err := errors.Join(err, client.Close()); err != nil {
+				return fmt.Errorf("asking the edge for its status: %w", err)
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), status)
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), statusText(status))
+			return err
+		},
+	}
+	dataDirFlag(cmd, &dataDir)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// findDataDir answers which data directory is meant, without opening it.
+func findDataDir(stderr io.Writer, flag string, paths []string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if len(paths) == 0 {
+		return "data", nil
+	}
+	cfg, err := loadConfig(stderr, paths)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Edge.DataDir, nil
+}
+
+// dial connects to the edge that runs on dir.
+func dial(dir string) (*engine.Client, error) {
+	client, err := engine.Dial(dir)
+	if errors.Is(err, engine.ErrNotRunning) {
+		return nil, failure(exitNoEdge, fmt.Errorf(
+			"no edge runs on the data directory %q: start one with 'edged run', or name the right one with --data-dir", dir))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the edge on %q: %w", dir, err)
+	}
+	return client, nil
+}
+
+func writeJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// statusText is a status for people.
+func statusText(st engine.Status) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "edge %s, edged %s, running %s on %s\n", st.DeviceID, st.Version, age(st.Time, st.Started), st.DataDir)
+	fmt.Fprintf(&out, "local store %s\n\n", storageText(st.Storage))
+
+	totals := table{head: []string{"", "this run", "in all"}}
+	for _, row := range countRows(st.ThisRun, st.Totals) {
+		totals.add(row.name, number(row.run), number(row.totals))
+	}
+	totals.add("waiting for the link", "", number(st.Waiting))
+	out.WriteString(totals.String())
+
+	if st.Queue.Waiting > 0 {
+		fmt.Fprintf(&out, "\nalert messages waiting: %s\n", priorities(st.Queue.ByPriority))
+	}
+	section(&out, remotesTable(st))
+	section(&out, syncsTable(st))
+	section(&out, sourcesTable(st))
+	section(&out, pluginsTable(st))
+	return out.String()
+}
+
+func section(out *strings.Builder, t table) {
+	if len(t.rows) > 0 {
+		out.WriteString("\n" + t.String())
+	}
+}
+
+func remotesTable(st engine.Status) table {
+	t := table{head: []string{"REMOTE", "STATE", "FOR", "LAST ERROR"}}
+	for _, r := range st.Remotes {
+		t.add(r.Kind+" "+r.Name, r.State, age(st.Time, r.Since), oneLine(r.LastError))
+	}
+	return t
+}
+
+func syncsTable(st engine.Status) table {
+	t := table{head: []string{"PIPELINE", "STORED", "REMOTE", "SYNCED", "WAITING", "LAST SYNC", "LAST ERROR"}}
+	for _, p := range st.Pipelines {
+		for _, s := range p.Syncs {
+			t.add(p.Name, number(p.Totals.Stored), s.Remote, number(s.SyncedRecords), number(s.Waiting),
+				ago(st.Time, s.LastSync), oneLine(s.LastError))
+		}
+		if len(p.Syncs) == 0 {
+			t.add(p.Name, number(p.Totals.Stored), "none")
+		}
+	}
+	return t
+}
+
+func sourcesTable(st engine.Status) table {
+	t := table{head: []string{"PIPELINE", "SOURCE", "STATE", "ERROR"}}
+	for _, p := range st.Pipelines {
+		for _, s := range p.Sources {
+			t.add(p.Name, s.Kind+" "+s.Name, s.State, oneLine(s.Error))
+		}
+	}
+	return t
+}
+
+func pluginsTable(st engine.Status) table {
+	t := table{head: []string{"PLUGIN", "RECORDS", "FAULTS", "SHA256"}}
+	for _, p := range st.Plugins {
+		t.add(p.Name, number(p.Records), number(p.Faults), p.SHA256[:min(12, len(p.SHA256))])
+	}
+	return t
+}
+
+func storageText(s engine.StorageStatus) string {
+	text := bytesize(s.Bytes)
+	if s.MaxBytes > 0 {
+		text += fmt.Sprintf(" of %s (%d %%)", bytesize(s.MaxBytes), s.Bytes*100/s.MaxBytes)
+	}
+	if s.Full {
+		text += ", full: sources wait"
+	}
+	return text
+}
+
+// priorities lists the queue with the most urgent first.
+func priorities(waiting map[string]uint64) string {
+	var parts []string
+	for _, p := range record.Priorities {
+		if n := waiting[p.String()]; n > 0 {
+			parts = append(parts, number(n)+" "+p.String())
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func ago(now, at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return age(now, at) + " ago"
+}

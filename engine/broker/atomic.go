@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// ErrLocked says that another process runs on the directory.
+var ErrLocked = errors.New("another process is using it")
+
+// MaxAtomic is how many messages one atomic batch may hold on a server with
+// default limits, LocalMaxAtomic on the brokers that this package starts.
+const (
+	MaxAtomic      = 1000
+	LocalMaxAtomic = 16384
+)
+
+// JetStream's codes for refusals that callers handle.
+const (
+	CodeWrongLastSequence jetstream.ErrorCode = 10071
+	CodeMaxBytes          jetstream.ErrorCode = 10077
+	CodeNoResources       jetstream.ErrorCode = 10023
+	CodeTooManyInFlight   jetstream.ErrorCode = 10210
+)
+
+// AtomicBatch publishes messages to one stream, all or none, by JetStream's
+// atomic batch publish (NATS ADR-50). With fsync durability the stream's
+// server flushes once for the whole batch before it acknowledges. One
+// goroutine at a time.
+//
+// Only the last message asks for an answer: a refusal of an earlier one makes
+// the server refuse the last, so that a batch costs one round trip.
+type AtomicBatch struct {
+	nc    *nats.Conn
+	ids   *nuid.NUID
+	msg   nats.Msg
+	id    []string
+	seq   []string
+	count int
+	err   error
+}
+
+// NewAtomicBatch returns a publisher of atomic batches on nc.
+func NewAtomicBatch(nc *nats.Conn) *AtomicBatch {
+	return &AtomicBatch{nc: nc, ids: nuid.New(), id: []string{""}, seq: []string{""}}
+}
+
+// Begin starts a batch. A batch begun and not committed is dropped by the
+// server after its time-out.
+func (b *AtomicBatch) Begin() {
+	b.id[0], b.count, b.err = b.ids.Next(), 0, nil
+	b.msg.Header = nats.Header{"Nats-Batch-Id": b.id, "Nats-Batch-Sequence": b.seq}
+}
+
+// Header sets a header for the messages that follow; value is shared, so that
+// a caller may change it in place between calls of Add.
+func (b *AtomicBatch) Header(key string, value []string) { b.msg.Header[key] = value }
+
+// Add publishes one message of the batch. The first error is kept for Commit.
+func (b *AtomicBatch) Add(subject string, data []byte) {
+	if b.err == nil {
+		b.next(subject, data)
+		b.err = b.nc.PublishMsg(&b.msg)
+	}
+}
+
+func (b *AtomicBatch) next(subject string, data []byte) {
+	b.count++
+	b.seq[0] = strconv.Itoa(b.count)
+	b.msg.Subject, b.msg.Data = subject, data
+}
+
+// Commit publishes the last message and waits for the server's answer. The
+// batch is stored only if the newest message on subject has the stream sequence
+// expect (0: there is none). Commit returns the stream sequence of that last
+// message; the others stand directly before it.
+//
+// An error that is a *jetstream.APIError means that this attempt stored
+// nothing; with [CodeWrongLastSequence] an earlier one may have. Any other
+// error leaves the outcome unknown: read the newest message on subject.
+func (b *AtomicBatch) Commit(ctx context.Context, subject string, data []byte, expect uint64) (uint64, error) {
+	if b.err != nil {
+		return 0, fmt.Errorf("publishing a batch: %w", b.err)
+	}
+	b.next(subject, data)
+	b.msg.Header["Nats-Batch-Commit"] = []string{"1"}
+	b.msg.Header["Nats-Expected-Last-Subject-Sequence"] = []string{strconv.FormatUint(expect, 10)}
+	answer, err := b.nc.RequestMsgWithContext(ctx, &b.msg)
+	if err != nil {
+		return 0, fmt.Errorf("committing a batch: %w", err)
+	}
+	var ack struct {
+		Seq   uint64              `json:"seq"`
+		Count int                 `json:"count"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("committing a batch: reading the answer: %w", err)
+	}
+	if ack.Error != nil {
+		return 0, fmt.Errorf("committing a batch: %w", ack.Error)
+	}
+	if ack.Count != b.count || ack.Seq == 0 {
+		return 0, fmt.Errorf("committing a batch: the server acknowledged %d messages of %d", ack.Count, b.count)
+	}
+	return ack.Seq, nil
+}
+
+// LastMessage returns the newest message on subject of a stream, asking
+// through the API prefix of a JetStream domain ("" is the local one), or nil
+// when there is none.
+func LastMessage(ctx context.Context, nc *nats.Conn, domain, stream, subject string) (*StreamMessage, error) {
+	return getMessage(ctx, nc, domain, stream, map[string]any{"last_by_subj": subject})
+}
+
+// NextMessage returns the first message at or after seq whose subject matches
+// filter, or nil when there is none.
+func NextMessage(ctx context.Context, nc *nats.Conn, stream, filter string, seq uint64) (*StreamMessage, error) {
+	return getMessage(ctx, nc, "", stream, map[string]any{"seq": seq, "next_by_subj": filter})
+}
+
+// StreamMessage is one stored message.
+type StreamMessage struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"`
+	Data    []byte    `json:"data"`
+	Header  []byte    `json:"hdrs"`
+	Time    time.Time `json:"time"`
+}
+
+func getMessage(ctx context.Context, nc *nats.Conn, domain, stream string, req map[string]any) (*StreamMessage, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := nc.RequestWithContext(ctx, APIPrefix(domain)+"STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	var reply struct {
+		Message *StreamMessage      `json:"message"`
+		Error   *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &reply); err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	if reply.Error != nil {
+		if reply.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading stream %s: %w", stream, reply.Error)
+	}
+	return reply.Message, nil
+}
+
+// APIPrefix is the subject prefix of JetStream's API in a domain; "" is the
+// local one.
+func APIPrefix(domain string) string {
+	if domain == "" {
+		return "$JS.API."
+	}
+	return "$JS." + domain + ".API."
+}

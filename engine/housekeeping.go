@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	gosync "sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
+)
+
+const (
+	stateBucket = "EDGED_STATE"
+	// housekeepEvery is how often positions are saved and storage is freed.
+	housekeepEvery = 2 * time.Second
+	// purgeStep is how many stream messages must be free before a purge is worth
+	// it; a full store purges for less.
+	purgeStep = 10_000
+)
+
+// stateStore remembers, across restarts, what each remote was known to have. It
+// is a hint for people and for a start without a link; the remote's own ledger
+// is the truth.
+type stateStore struct {
+	kv    jetstream.KeyValue
+	mu    gosync.Mutex
+	saved map[string]savedPosition
+}
+
+type savedPosition struct {
+	Epoch    string    `json:"epoch"`
+	Last     uint64    `json:"last"`
+	Total    uint64    `json:"total"`
+	LastSync time.Time `json:"last_sync,omitzero"`
+}
+
+func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: stateBucket, MaxBytes: 16 << 20})
+	if err != nil {
+		return nil, fmt.Errorf("opening the bucket %s: %w", stateBucket, err)
+	}
+	s := &stateStore{kv: kv, saved: map[string]savedPosition{}}
+	keys, err := kv.ListKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the bucket %s: %w", stateBucket, err)
+	}
+	for key := range keys.Keys() {
+		entry, err := kv.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
+		}
+		var p savedPosition
+		if err := json.Unmarshal(entry.Value(), &p); err != nil {
+			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
+		}
+		s.saved[key] = p
+	}
+	return s, nil
+}
+
+func stateKey(remote string, kind sync.Kind, lane string) string {
+	name := "records"
+	if kind == sync.Messages {
+		name = "queue"
+	}
+	return "sync." + record.Token(remote) + "." + name + "." + record.Token(lane)
+}
+
+func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
+	if p.Epoch != f.Epoch {
+		return sync.Position{}
+	}
+	return sync.Position{Last: p.Last, Total: p.Total}
+}
+
+// settledEverywhere reports whether some remote is known to have all of a lane
+// that no pipeline owns any more.
+func (s *stateStore) settled(lane *store.Lane, epoch string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, p := range s.saved {
+		if p.Epoch == epoch && p.Last >= lane.Last() && keyIsOf(key, lane) {
+			return true
+		}
+	}
+	return false
+}
+
+func keyIsOf(key string, lane *store.Lane) bool {
+	suffix := ".records." + record.Token(lane.Name())
+	return len(key) > len(suffix) && key[len(key)-len(suffix):] == suffix
+}
+
+// saveState writes the positions that have changed.
+func (e *Engine) saveState(ctx context.Context) error {
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			at, lastSync, _ := f.Status()
+			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
+			p := savedPosition{Epoch: f.Feed.Epoch, Last: at.Last, Total: at.Total, LastSync: lastSync}
+			e.state.mu.Lock()
+			old := e.state.saved[key]
+			e.state.mu.Unlock()
+			if p.LastSync.IsZero() {
+				p.LastSync = old.LastSync
+			}
+			if old == p || (at == sync.Position{}) {
+				continue
+			}
+			data, err := json.Marshal(p)
+			if err != nil {
+				return fmt.Errorf("saving the sync state: %w", err)
+			}
+			if _, err := e.state.kv.Put(ctx, key, data); err != nil {
+				return fmt.Errorf("saving the sync state: %w", err)
+			}
+			e.state.mu.Lock()
+			e.state.saved[key] = p
+			e.state.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// housekeep saves positions and frees what every remote has, until ctx ends.
+func (e *Engine) housekeep(ctx context.Context) {
+	for _, lane := range e.removedLanes() {
+		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+			e.log.Warn("a pipeline is no longer configured and has records that may not be synced; they are kept",
+				"pipeline", lane.Name(), "stored", lane.Last())
+		}
+	}
+	tick := time.NewTicker(housekeepEvery)
+	defer tick.Stop()
+	var records, messages uint64 // purged up to
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := e.saveState(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("housekeeping", "error", err)
+		}
+		records = e.purge(ctx, e.records, records, e.recordFloor())
+		messages = e.purge(ctx, e.queue.Log(), messages, e.messageFloor())
+	}
+}
+
+// purge frees log below floor when that is worth it, and returns how far it is
+// purged.
+func (e *Engine) purge(ctx context.Context, log *store.Log, purged, floor uint64) uint64 {
+	if floor <= purged+1 || (floor-purged < purgeStep && !log.Full()) {
+		return purged
+	}
+	if err := log.Purge(ctx, floor); err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("freeing storage", "error", err)
+		}
+		return purged
+	}
+	return floor
+}
+
+// recordFloor returns the stream sequence from which on the record log is still
+// needed: the lowest of what any sync, the queue's mover or a pipeline without
+// a sync has yet to take (I3). 0 means all of it.
+func (e *Engine) recordFloor() uint64 {
+	durable := e.records.Durable()
+	floor := durable + 1
+	if newest := e.records.NewestOutbox(); e.queue.Moved() < newest {
+		floor = min(floor, e.queue.Moved()+1)
+	}
+	synced := map[*pipeline]bool{}
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			if f.pipeline != nil {
+				synced[f.pipeline] = true
+				floor = min(floor, f.Floor(durable))
+			}
+		}
+	}
+	for _, p := range e.pipelines {
+		if !synced[p] && p.lane.Last() > 0 {
+			return 0 // kept here for good: this edge is its only place
+		}
+	}
+	for _, lane := range e.removedLanes() {
+		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+			return 0
+		}
+	}
+	return floor
+}
+
+func (e *Engine) messageFloor() uint64 {
+	durable := e.queue.Log().Durable()
+	floor := durable + 1
+	taken := false
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			if f.pipeline == nil {
+				taken = true
+				floor = min(floor, f.Floor(durable))
+			}
+		}
+	}
+	if !taken {
+		return 0
+	}
+	return floor
+}

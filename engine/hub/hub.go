@@ -1,0 +1,122 @@
+// Package hub is the cloud side: a NATS server that edges join as leaf nodes,
+// with the streams they sync to.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/sync"
+)
+
+// Options is what a hub is started with.
+type Options struct {
+	// LeafListen and ClientListen are host:port; port 0 takes a free one. An
+	// empty ClientListen opens no port for clients.
+	LeafListen, ClientListen string
+	DataDir                  string // locked while the hub runs
+	Domain                   string // JetStream domain; empty: "hub"
+
+	User, Password         string // required of edges and clients when set
+	TLSCert, TLSKey, TLSCA string // PEM files
+	MaxBytes               int64  // bound of the streams on disk; 0: none
+	Logger                 *slog.Logger
+}
+
+// Hub is one running hub.
+type Hub struct {
+	broker *broker.Broker
+	tls    bool
+}
+
+// Start starts a hub, recovers its streams and makes those that are missing. It
+// fsyncs before it acknowledges.
+func Start(ctx context.Context, opts Options) (*Hub, error) {
+	if opts.Domain == "" {
+		opts.Domain = sync.DefaultDomain
+	}
+	b, err := broker.Start(ctx, broker.Options{
+		Name: "hub-" + record.Token(opts.Domain), Domain: opts.Domain, Dir: opts.DataDir,
+		Durability: broker.Fsync, Logger: opts.Logger,
+		Listen: &broker.Listen{
+			Leaf: opts.LeafListen, Client: opts.ClientListen, User: opts.User, Password: opts.Password,
+			TLS: broker.TLSFiles{CA: opts.TLSCA, Cert: opts.TLSCert, Key: opts.TLSKey},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{broker: b, tls: opts.TLSCert != ""}
+	nc, err := b.Connect("provisioning")
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	defer nc.Close()
+	if err := Provision(ctx, nc, "", opts.MaxBytes); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return h, nil
+}
+
+// Provision makes or updates the streams that edges sync to, on any hub with
+// JetStream: domain "" is the one that nc is connected to. maxBytes bounds both
+// together, 0 does not.
+func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64) error {
+	open := func() (jetstream.JetStream, error) {
+		if domain == "" {
+			return jetstream.New(nc)
+		}
+		return jetstream.NewWithDomain(nc, domain)
+	}
+	js, err := open()
+	if err != nil {
+		return fmt.Errorf("provisioning the hub: %w", err)
+	}
+	share := func(part int64) int64 {
+		if maxBytes <= 0 {
+			return -1
+		}
+		return maxBytes / 10 * part
+	}
+	for _, cfg := range []jetstream.StreamConfig{
+		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>"}, MaxBytes: share(8)},
+		{Name: sync.HubQueueStream, Subjects: []string{sync.HubQueueSubject + ".>", sync.HubLedgerQueue + ".>"}, MaxBytes: share(2)},
+	} {
+		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardNew
+		cfg.AllowAtomicPublish, cfg.AllowDirect = true, true
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("provisioning the hub: stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// LeafURL is where edges connect.
+func (h *Hub) LeafURL() string {
+	if h.tls {
+		return "tls://" + h.broker.LeafAddr()
+	}
+	return "nats-leaf://" + h.broker.LeafAddr()
+}
+
+// ClientURL is where NATS clients connect, or empty.
+func (h *Hub) ClientURL() string {
+	addr := h.broker.ClientAddr()
+	switch {
+	case addr == "":
+		return ""
+	case h.tls:
+		return "tls://" + addr
+	}
+	return "nats://" + addr
+}
+
+// Close stops the hub, flushing its state.
+func (h *Hub) Close() error { return h.broker.Close() }

@@ -1,0 +1,209 @@
+// Package queue holds what leaves the record stream sideways: the messages that
+// wait for a remote, by priority, and the dead letters. Both stand in streams
+// of their own and are filled from the record log's outbox, exactly once.
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+)
+
+// Local names.
+const (
+	Stream              = "EDGED_QUEUE"
+	Subject             = "edged.queue"
+	DeadLetterStream    = "EDGED_DEAD_LETTERS"
+	DeadLetterSubject   = "edged.dead_letters"
+	outboxSource        = "outbox" // the position each lane keeps: the outbox it has taken last
+	maxOutboxesInMotion = 64
+)
+
+// Options configures the queue and the dead letters.
+type Options struct {
+	QueueBytes      int64 // bound of the queue on disk; at the bound messages wait in the record log
+	DeadLetterBytes int64 // bound of the dead letters on disk; at the bound the oldest go
+	Logger          *slog.Logger
+}
+
+// Queue is the priority queue and the dead letters of one edge.
+type Queue struct {
+	messages    *store.Log
+	deadLetters *store.Log
+	lanes       [len(record.Priorities)]*store.Lane
+
+	mu     sync.Mutex
+	idle   sync.Cond
+	moving int    // groups appended and not yet durable
+	taken  uint64 // outbox up to which groups were appended
+	moved  uint64 // outbox up to which everything is durable
+	failed error
+}
+
+// Open creates or opens both streams.
+func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
+	messages, err := store.Open(ctx, nc, store.Options{
+		Stream: Stream, Subject: Subject, MaxBytes: opts.QueueBytes, Logger: opts.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{messages: messages}
+	q.idle.L = &q.mu
+	for _, p := range record.Priorities {
+		if q.lanes[p], err = messages.Lane(ctx, p.String()); err != nil {
+			return nil, errors.Join(err, messages.Close(ctx))
+		}
+	}
+	q.deadLetters, err = store.Open(ctx, nc, store.Options{
+		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Logger: opts.Logger,
+	})
+	if err != nil {
+		return nil, errors.Join(err, messages.Close(ctx))
+	}
+	return q, nil
+}
+
+// Close commits what waits and closes both streams. [Queue.Move] has returned.
+func (q *Queue) Close(ctx context.Context) error {
+	return errors.Join(q.messages.Close(ctx), q.deadLetters.Close(ctx))
+}
+
+// Log returns the log that the messages stand in.
+func (q *Queue) Log() *store.Log { return q.messages }
+
+// DeadLetters returns the log that the dead letters stand in, one lane per
+// pipeline.
+func (q *Queue) DeadLetters() *store.Log { return q.deadLetters }
+
+// Lane returns the messages of one priority, numbered.
+func (q *Queue) Lane(p record.Priority) *store.Lane { return q.lanes[p] }
+
+// Moved returns the stream sequence of the record log up to which every outbox
+// has been taken over durably, as far as this process knows.
+func (q *Queue) Moved() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.moved
+}
+
+// Move takes over the outboxes of the record log until ctx ends or the log
+// closes. A lane remembers the outbox it took last together with what it took,
+// so that after a kill nothing is missing and nothing comes twice (I2, I6).
+func (q *Queue) Move(ctx context.Context, records *store.Log) error {
+	defer q.settle()
+	var at uint64
+	for {
+		box, seq, err := records.NextOutbox(ctx, at)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
+			return nil
+		case err != nil:
+			return fmt.Errorf("moving messages to the queue: %w", err)
+		}
+		if err := q.take(ctx, box, seq); err != nil {
+			return fmt.Errorf("moving messages to the queue: %w", err)
+		}
+		at = seq
+	}
+}
+
+func (q *Queue) take(ctx context.Context, box *store.Outbox, seq uint64) error {
+	groups := map[*store.Lane]*store.Group{}
+	add := func(lane *store.Lane, subject string, data []byte) {
+		g := groups[lane]
+		if g == nil {
+			g = &store.Group{Source: outboxSource, Position: strconv.AppendUint(nil, seq, 10), Done: q.stored}
+			groups[lane] = g
+		}
+		g.Entries = append(g.Entries, store.Entry{Subject: subject, Data: data})
+	}
+	for i := range box.Messages {
+		m := &box.Messages[i]
+		lane := q.lanes[m.Priority]
+		if taken(lane) >= seq {
+			continue
+		}
+		data, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("encoding message %s: %w", m.ID, err)
+		}
+		add(lane, lane.Subject(m.Topic), data)
+	}
+	for i := range box.DeadLetters {
+		d := &box.DeadLetters[i]
+		lane, err := q.deadLetters.Lane(ctx, d.Pipeline)
+		if err != nil {
+			return err
+		}
+		if taken(lane) >= seq {
+			continue
+		}
+		data, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("encoding dead letter %s: %w", d.ID, err)
+		}
+		add(lane, lane.Subject(d.Stage), data)
+	}
+	q.mu.Lock()
+	for q.moving > maxOutboxesInMotion && q.failed == nil {
+		q.idle.Wait()
+	}
+	err := q.failed
+	q.taken = seq
+	q.moving++ // the outbox itself, until all its groups are appended
+	q.mu.Unlock()
+	for lane, g := range groups {
+		if err != nil {
+			break
+		}
+		q.mu.Lock()
+		q.moving++
+		q.mu.Unlock()
+		if err = lane.Append(ctx, g); err != nil {
+			q.stored(err)
+		}
+	}
+	q.stored(err)
+	return err
+}
+
+// stored notes that one group is durable.
+func (q *Queue) stored(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.moving--
+	if err != nil && q.failed == nil {
+		q.failed = err
+	}
+	if q.moving == 0 && q.failed == nil {
+		q.moved = q.taken
+	}
+	q.idle.Broadcast()
+}
+
+// settle waits until what was appended is durable or refused.
+func (q *Queue) settle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.moving > 0 {
+		q.idle.Wait()
+	}
+}
+
+func taken(lane *store.Lane) uint64 {
+	n, err := strconv.ParseUint(string(lane.Position(outboxSource)), 10, 64)
+	if err != nil { // the lane has never taken any
+		return 0
+	}
+	return n
+}

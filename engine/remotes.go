@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/edged/edged/engine/batch"
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/hub"
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
+)
+
+// eventSubject is where changes of a connection are published, for anyone on
+// the edge's own broker.
+const eventSubject = "edged.events.connection"
+
+// remote is one remote at work.
+type remote struct {
+	cfg     *config.Remote
+	nats    *sync.NATS
+	monitor *sync.Monitor
+	sender  *sync.Sender
+	feeds   []*feed
+}
+
+// feed is one lane on its way to one remote.
+type feed struct {
+	*sync.FeedSender
+	pipeline *pipeline // nil: messages
+}
+
+// openHubs starts the embedded hubs and returns the links of all NATS remotes.
+func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
+	var links []broker.Link
+	for i := range e.cfg.Remotes {
+		r := &e.cfg.Remotes[i]
+		base := filepath.Dir(r.Range.Filename)
+		path := func(p string) string {
+			if p == "" || filepath.IsAbs(p) {
+				return p
+			}
+			return filepath.Join(base, p)
+		}
+		link := broker.Link{Name: r.Name, Credentials: path(r.Args.String("credentials"))}
+		if tls, ok := r.Args.Block("tls"); ok {
+			link.TLS = broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}
+		}
+		if !r.Args.Bool("embedded") {
+			for _, raw := range r.Args.Strings("urls") {
+				u, err := url.Parse(raw)
+				if err != nil {
+					return nil, fmt.Errorf("remote %s: %w", r.Name, err)
+				}
+				if user := r.Args.String("user"); user != "" {
+					u.User = url.UserPassword(user, r.Args.String("password"))
+				}
+				link.URLs = append(link.URLs, u.String())
+			}
+			links = append(links, link)
+			continue
+		}
+		h, err := hub.Start(ctx, hub.Options{
+			LeafListen: "127.0.0.1:0", ClientListen: r.Args.String("client_listen"),
+			DataDir: filepath.Join(e.dataDir, "hub-"+r.Name), Domain: r.Args.String("domain"),
+			Logger: e.log.With("part", "embedded hub", "remote", r.Name),
+		})
+		if errors.Is(err, broker.ErrLocked) {
+			return nil, fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("starting the embedded hub %s: %w", r.Name, err)
+		}
+		e.onClose("embedded hub "+r.Name, func(context.Context) error { return h.Close() })
+		link.URLs = []string{h.LeafURL()}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+// openRemotes makes monitor, sender and feeds of every remote that a pipeline
+// syncs to.
+func (e *Engine) openRemotes(context.Context) error {
+	for i := range e.cfg.Remotes {
+		cfg := &e.cfg.Remotes[i]
+		syncs := map[*pipeline]*config.Sync{}
+		for _, p := range e.pipelines {
+			for j := range p.cfg.Syncs {
+				if s := &p.cfg.Syncs[j]; s.RemoteKind == cfg.Kind && s.RemoteName == cfg.Name {
+					syncs[p] = s
+				}
+			}
+		}
+		if len(syncs) == 0 {
+			continue
+		}
+		log := e.log.With("remote", cfg.Name)
+		n, err := sync.OpenNATS(sync.NATSOptions{
+			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now,
+		})
+		if err != nil {
+			return err
+		}
+		e.onClose("remote "+cfg.Name, func(context.Context) error { n.Close(); return nil })
+		r := &remote{cfg: cfg, nats: n}
+		r.monitor = sync.NewMonitor(sync.MonitorOptions{Remote: n, Logger: log, OnChange: e.publishChange})
+		r.sender = sync.NewSender(sync.SenderOptions{
+			Remote: n, Monitor: r.monitor, Logger: log, Now: e.now,
+			Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
+		})
+		e.addFeeds(r, syncs)
+		e.remotes = append(e.remotes, r)
+	}
+	return nil
+}
+
+func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
+	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
+		sender := r.sender.Add(f, policy, every, e.state.position(r.cfg.Name, f))
+		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
+	}
+	for _, priority := range record.Priorities {
+		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority), Epoch: e.queue.Log().Epoch()}
+		if len(syncs) < len(e.pipelines) {
+			f.Want = wants(syncs)
+		}
+		add(nil, f, batch.Policy{}, 0)
+	}
+	for _, p := range e.pipelines {
+		if s := syncs[p]; s != nil {
+			f := &sync.Feed{Kind: sync.Records, Lane: p.lane, Epoch: e.records.Epoch()}
+			b := p.cfg.Batch
+			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
+		}
+	}
+}
+
+// wants tells the messages of these pipelines from those of others.
+func wants(syncs map[*pipeline]*config.Sync) func(*store.Stored) bool {
+	names := map[string]bool{}
+	for p := range syncs {
+		names[p.cfg.Name] = true
+	}
+	return func(s *store.Stored) bool {
+		var m record.Message
+		return json.Unmarshal(s.Data, &m) != nil || names[m.Pipeline]
+	}
+}
+
+func (e *Engine) publishChange(c sync.Change) {
+	data, err := json.Marshal(c)
+	if err == nil {
+		err = e.nc.Publish(eventSubject+"."+record.Token(c.Remote), data)
+	}
+	if err != nil && !e.nc.IsClosed() {
+		e.log.Warn("publishing a change of connection", "error", err)
+	}
+}
+
+// drain flushes every sender and waits until nothing waits any more, or ctx
+// ends.
+func (e *Engine) drain(ctx context.Context, failed <-chan error) error {
+	for _, r := range e.remotes {
+		r.sender.Flush()
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if e.drained() {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// drained reports whether every message is in the queue and every remote has
+// everything.
+func (e *Engine) drained() bool {
+	if e.queue.Moved() < e.records.NewestOutbox() {
+		return false
+	}
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			if f.Waiting() > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// removedLanes returns the lanes of pipelines that are no longer configured.
+func (e *Engine) removedLanes() []*store.Lane {
+	configured := map[string]bool{}
+	for _, p := range e.pipelines {
+		configured[p.lane.Name()] = true
+	}
+	var removed []*store.Lane
+	for _, lane := range e.records.Lanes() {
+		if !configured[lane.Name()] && !strings.HasPrefix(lane.Name(), "$") {
+			removed = append(removed, lane)
+		}
+	}
+	return removed
+}

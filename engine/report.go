@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/edged/edged/engine/sync"
+)
+
+// add sums up counts field by field.
+func (c *Counts) add(d Counts) {
+	c.Collected += d.Collected
+	c.Transformed += d.Transformed
+	c.Stored += d.Stored
+	c.Messages += d.Messages
+	c.DeadLetters += d.DeadLetters
+	c.SyncedRecords += d.SyncedRecords
+	c.SyncedMessages += d.SyncedMessages
+	c.Dropped += d.Dropped
+}
+
+// since returns what has come since base; synced counts are set by the caller.
+func (c Counts) since(base Counts) Counts {
+	return Counts{
+		Collected: c.Collected - base.Collected, Transformed: c.Transformed - base.Transformed,
+		Stored: c.Stored - base.Stored, Messages: c.Messages - base.Messages,
+		DeadLetters: c.DeadLetters - base.DeadLetters, Dropped: c.Dropped - base.Dropped,
+	}
+}
+
+// counts returns a pipeline's totals. A record is synced when every remote of
+// the pipeline has it.
+func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
+	n := p.lane.Counts()
+	c = Counts{
+		Collected: n.Collected, Transformed: n.Transformed, Stored: p.lane.Last(),
+		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped,
+	}
+	first := true
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			if f.pipeline != p {
+				continue
+			}
+			at, _, _ := f.Status()
+			if first {
+				c.SyncedRecords, sent, first = at.Total, f.Sent(), false
+			}
+			c.SyncedRecords = min(c.SyncedRecords, at.Total)
+			sent = min(sent, f.Sent())
+			waiting = max(waiting, f.Waiting())
+		}
+	}
+	return c, sent, waiting
+}
+
+// totals are the counts of all pipelines together.
+func (e *Engine) totals() (c Counts) {
+	for _, p := range e.pipelines {
+		n, _, _ := e.counts(p)
+		c.add(n)
+	}
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			if f.pipeline == nil {
+				at, _, _ := f.Status()
+				c.SyncedMessages += at.Total
+			}
+		}
+	}
+	return c
+}
+
+// Status may be called at any time from any goroutine.
+func (e *Engine) Status() Status {
+	s := Status{
+		DeviceID: e.cfg.Edge.DeviceID, DataDir: e.dataDir, Version: e.opts.Version,
+		Started: e.started.UTC(), Time: e.now().UTC(), Totals: e.totals(),
+		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
+		Storage: StorageStatus{MaxBytes: uint64(max(e.cfg.Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
+	}
+	s.ThisRun = s.Totals.since(e.baseline)
+	s.Storage.Bytes = e.records.Used() + e.queue.Log().Used() + e.queue.DeadLetters().Used()
+	for _, p := range e.pipelines {
+		c, sent, waiting := e.counts(p)
+		s.ThisRun.SyncedRecords += sent
+		s.Waiting += waiting
+		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Alerts: p.rules.Stats()}
+		for _, src := range p.sources {
+			ps.Sources = append(ps.Sources, src.status())
+		}
+		for _, r := range e.remotes {
+			for _, f := range r.feeds {
+				if f.pipeline == p {
+					ps.Syncs = append(ps.Syncs, e.syncStatus(r, f))
+				}
+			}
+		}
+		s.Pipelines = append(s.Pipelines, ps)
+	}
+	for _, r := range e.remotes {
+		state, since, err := r.monitor.State()
+		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC()}
+		if err != nil {
+			rs.LastError = err.Error()
+		}
+		s.Remotes = append(s.Remotes, rs)
+		for _, f := range r.feeds {
+			if f.pipeline == nil {
+				s.ThisRun.SyncedMessages += f.Sent()
+				name, n := f.Feed.Lane.Name(), f.Waiting()
+				s.Queue.ByPriority[name] = max(s.Queue.ByPriority[name], n)
+			}
+		}
+	}
+	for _, n := range s.Queue.ByPriority {
+		s.Queue.Waiting += n
+	}
+	s.Waiting += s.Queue.Waiting
+	for i := range e.cfg.Plugins {
+		p := e.plugins[e.cfg.Plugins[i].Name]
+		st := p.Stats()
+		s.Plugins = append(s.Plugins, PluginStatus{Name: p.Name(), SHA256: p.SHA256(), Records: st.Records, Faults: st.Faulted})
+	}
+	return s
+}
+
+func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
+	at, last, err := f.Status()
+	s := SyncStatus{Remote: r.cfg.Name, SyncedRecords: at.Total, Waiting: f.Waiting(), LastSync: last.UTC()}
+	if last.IsZero() {
+		s.LastSync = time.Time{}
+	}
+	if err != nil {
+		s.LastError = err.Error()
+	}
+	return s
+}
+
+// Audit compares the edge's ledger with every hub's, reading all that a hub
+// holds of this edge: it takes time in proportion to that. A hub that cannot be
+// asked is reported in the row's Error.
+func (e *Engine) Audit(ctx context.Context) (Audit, error) {
+	var a Audit
+	for _, r := range e.remotes {
+		for _, f := range r.feeds {
+			row := AuditPipeline{
+				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: f.Feed.Epoch, Stored: f.Feed.Lane.Last(),
+				Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+			}
+			if err := e.auditFeed(ctx, r, f, &row); err != nil {
+				row.Error = err.Error()
+			}
+			a.Gaps += sync.CountRanges(row.Gaps)
+			a.Duplicates += sync.CountRanges(row.Duplicates)
+			a.Damaged += sync.CountRanges(row.Damaged)
+			a.Waiting += f.Waiting()
+			a.Pipelines = append(a.Pipelines, row)
+		}
+	}
+	return a, ctx.Err()
+}
+
+func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPipeline) error {
+	if err := r.nats.Probe(ctx); err != nil {
+		return err
+	}
+	found, err := r.nats.Audit(ctx, f.Feed)
+	if err != nil {
+		return err
+	}
+	row.AtHub, row.Expired = found.AtHub, found.Expired
+	row.Gaps = append(row.Gaps, found.Gaps...)
+	row.Duplicates = append(row.Duplicates, found.Duplicates...)
+	row.Damaged = append(row.Damaged, found.Damaged...)
+	if found.Epoch == f.Feed.Epoch {
+		row.Synced = found.Last
+	}
+	// What the edge was told is settled and the hub does not know is lost.
+	if at, _, _ := f.Status(); at.Last > row.Synced {
+		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
+	}
+	return nil
+}
+
+// Summary returns the totals. It audits the hubs that can be asked; ctx bounds
+// how long that may take.
+func (e *Engine) Summary(ctx context.Context) Summary {
+	st := e.Status()
+	s := Summary{Counts: st.Totals, ThisRun: st.ThisRun, Waiting: st.Waiting, ElapsedSeconds: st.Time.Sub(st.Started).Seconds()}
+	a, err := e.Audit(ctx)
+	s.Audited = err == nil && len(a.Pipelines) > 0
+	for _, row := range a.Pipelines {
+		s.Audited = s.Audited && row.Error == ""
+	}
+	if s.Audited {
+		s.Gaps, s.Duplicates = a.Gaps+a.Damaged, a.Duplicates
+	}
+	return s
+}

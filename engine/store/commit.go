@@ -1,0 +1,300 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/broker"
+)
+
+// commit is the commit entry of one lane.
+type commit struct {
+	Epoch     string                     `json:"epoch"`
+	Last      uint64                     `json:"last"` // the lane's highest number
+	Count     int                        `json:"count"`
+	Counts    Counts                     `json:"counts"`
+	Positions map[string]json.RawMessage `json:"positions,omitempty"`
+}
+
+// outboxBytes bounds one outbox message before it is split.
+const outboxBytes = 512 << 10
+
+// run is the committer: it takes every group that waits, as far as one commit
+// goes, and stores them with one flush (I1). While it waits for the disk the
+// next groups gather, so the slower the disk, the larger the commits.
+func (l *Log) run() {
+	defer close(l.done)
+	var held *Group
+	for {
+		var g *Group
+		if g, held = held, nil; g == nil {
+			select {
+			case g = <-l.in:
+			case <-l.stop:
+				select {
+				case g = <-l.in:
+				default:
+					return
+				}
+			}
+		}
+		groups := []*Group{g}
+		entries, bytes := len(g.Entries), g.bytes()
+		for held == nil {
+			select {
+			case g = <-l.in:
+				if entries += len(g.Entries); entries > groupEntries || bytes > l.groupBytes() {
+					held = g
+					continue
+				}
+				bytes += g.bytes()
+				groups = append(groups, g)
+				continue
+			default:
+			}
+			break
+		}
+		err := l.store(groups)
+		for _, g := range groups {
+			if g.Done != nil {
+				g.Done(err)
+			}
+		}
+	}
+}
+
+// groupBytes keeps a commit small against the bound of the log, so that it fits
+// once there is some room.
+func (l *Log) groupBytes() int { return int(min(groupBytes, l.opts.MaxBytes/8)) }
+
+// laneCommit is what one commit does to one lane.
+type laneCommit struct {
+	lane   *Lane
+	first  uint64
+	next   commit
+	data   []byte
+	groups []*Group
+	outbox [][]byte
+}
+
+// store commits groups; it waits for room and retries until they are stored or
+// the log is closed hard.
+func (l *Log) store(groups []*Group) error {
+	ctx := context.Background()
+	var bytes int64
+	for _, g := range groups {
+		bytes += int64(g.bytes() + entryOverhead*len(g.Entries))
+	}
+	wait := retryFirst
+	for {
+		purged := l.room.Wait()
+		room, err := l.hasRoom(ctx, bytes)
+		if err == nil && room {
+			if err = l.commit(ctx, groups); err == nil {
+				l.full.Store(false)
+				return nil
+			}
+		}
+		if l.nc.IsClosed() || errors.Is(err, nats.ErrConnectionClosed) {
+			return errors.Join(ErrClosed, err)
+		}
+		full := err == nil || isFull(err)
+		if !full || !l.full.Load() {
+			l.opts.Logger.Warn("the local store takes nothing now, trying again", "stream", l.opts.Stream, "full", full, "error", err)
+		}
+		l.full.Store(full)
+		select {
+		case <-purged:
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+func isFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == broker.CodeMaxBytes || api.ErrorCode == broker.CodeNoResources)
+}
+
+// commit stores groups with one atomic batch and makes them visible.
+func (l *Log) commit(ctx context.Context, groups []*Group) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	plan, err := l.plan(groups)
+	if err != nil {
+		return err
+	}
+	seq, err := l.try(ctx, plan)
+	if err == nil {
+		l.apply(plan, seq)
+	}
+	return err
+}
+
+// plan groups by lane, in order of first appearance, and assigns the numbers.
+func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
+	var plan []*laneCommit
+	byLane := map[*Lane]*laneCommit{}
+	for _, g := range groups {
+		c := byLane[g.lane]
+		if c == nil {
+			now := g.lane.snapshot()
+			c = &laneCommit{lane: g.lane, first: now.Last + 1, next: now}
+			c.next.Epoch, c.next.Count = l.epoch, 0
+			c.next.Positions = maps.Clone(now.Positions)
+			byLane[g.lane] = c
+			plan = append(plan, c)
+		}
+		c.groups = append(c.groups, g)
+		c.next.Last += uint64(len(g.Entries))
+		c.next.Count += len(g.Entries)
+		c.next.Counts.add(g.Counts)
+		if g.Position != nil {
+			if c.next.Positions == nil {
+				c.next.Positions = map[string]json.RawMessage{}
+			}
+			c.next.Positions[g.Source] = g.Position
+		}
+		boxes, err := g.Outbox.encode()
+		if err != nil {
+			return nil, err
+		}
+		c.outbox = append(c.outbox, boxes...)
+	}
+	for _, c := range plan {
+		var err error
+		if c.data, err = json.Marshal(&c.next); err != nil {
+			return nil, fmt.Errorf("encoding a commit: %w", err)
+		}
+	}
+	return plan, nil
+}
+
+// encode returns the outbox as messages of bounded size.
+func (o *Outbox) encode() ([][]byte, error) {
+	var out [][]byte
+	var part Outbox
+	size := 0
+	flush := func() error {
+		if part.empty() {
+			return nil
+		}
+		data, err := json.Marshal(&part)
+		if err != nil {
+			return fmt.Errorf("encoding the outbox: %w", err)
+		}
+		out, part, size = append(out, data), Outbox{}, 0
+		return nil
+	}
+	for i := range o.Messages {
+		part.Messages = append(part.Messages, o.Messages[i])
+		if size += len(o.Messages[i].Body) + 256; size > outboxBytes {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for i := range o.DeadLetters {
+		part.DeadLetters = append(part.DeadLetters, o.DeadLetters[i])
+		if size += len(o.DeadLetters[i].Raw)*4/3 + 512; size > outboxBytes {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, flush()
+}
+
+// try publishes the plan as one atomic batch. The commit entry's expected
+// sequence makes a repeat safe: if an earlier attempt was stored after all, the
+// repeat is refused, and the entry found there is ours.
+func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	number := []string{""}
+	b := l.batch
+	b.Begin()
+	b.Header(HeaderNumber, number)
+	for i, c := range plan {
+		n := c.first
+		for _, g := range c.groups {
+			for j := range g.Entries {
+				number[0] = strconv.FormatUint(n, 10)
+				n++
+				b.Add(g.Entries[j].Subject, g.Entries[j].Data)
+			}
+		}
+		number[0] = strconv.FormatUint(c.next.Last, 10)
+		for _, box := range c.outbox {
+			b.Add(l.outboxSubject(c.lane.token), box)
+		}
+		if i < len(plan)-1 {
+			b.Add(l.commitSubject(c.lane.token), c.data)
+		}
+	}
+	last := plan[len(plan)-1]
+	subject := l.commitSubject(last.lane.token)
+	expect := last.lane.commitSeq()
+	seq, err := b.Commit(ctx, subject, last.data, expect)
+	if err == nil {
+		return seq, nil
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode != broker.CodeWrongLastSequence {
+		return 0, err
+	}
+	found, readErr := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, subject)
+	if readErr != nil {
+		return 0, errors.Join(err, readErr)
+	}
+	if found != nil && found.Seq > expect && string(found.Data) == string(last.data) {
+		return found.Seq, nil
+	}
+	return 0, err
+}
+
+// apply makes a stored commit visible to readers. seq is the sequence of its
+// last message; the others stand directly before it.
+func (l *Log) apply(plan []*laneCommit, seq uint64) {
+	total, bytes := 0, int64(0)
+	for _, c := range plan {
+		for _, g := range c.groups {
+			bytes += int64(g.bytes() + entryOverhead*len(g.Entries))
+		}
+		bytes += int64(len(c.data) + entryOverhead)
+		for _, box := range c.outbox {
+			bytes += int64(len(box) + entryOverhead)
+		}
+		total += c.next.Count + len(c.outbox) + 1
+	}
+	at := seq - uint64(total) + 1
+	boxes := false
+	for _, c := range plan {
+		first := at
+		at += uint64(c.next.Count + len(c.outbox))
+		if boxes = boxes || len(c.outbox) > 0; len(c.outbox) > 0 {
+			l.newest.Store(at - 1)
+		}
+		c.lane.apply(c, first, at)
+		at++
+	}
+	l.mu.Lock()
+	l.used += bytes
+	l.mu.Unlock()
+	l.durable.Store(seq)
+	for _, c := range plan {
+		c.lane.changed.Broadcast()
+	}
+	l.changed.Broadcast()
+	if boxes {
+		l.outbox.Broadcast()
+	}
+}

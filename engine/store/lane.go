@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/record"
+)
+
+// tailBytes bounds, per lane, the entries kept in memory for readers that keep
+// up.
+const tailBytes = 4 << 20
+
+// Lane is one numbered sequence of a log. All methods may be called from any
+// goroutine.
+type Lane struct {
+	log     *Log
+	name    string
+	token   string
+	changed Signal
+
+	mu      sync.Mutex
+	state   commit
+	seq     uint64 // of the newest commit entry; 0: there is none
+	tail    []block
+	inTail  int    // bytes
+	written uint64 // stream sequence of the newest entry
+}
+
+// block is one commit's entries of a lane, in memory.
+type block struct {
+	first   uint64 // number of the first entry
+	seq     uint64 // its stream sequence
+	entries []Entry
+	bytes   int
+}
+
+func (b *block) last() uint64 { return b.first + uint64(len(b.entries)) - 1 }
+
+// Lane opens the lane of that name, making it when it is new.
+func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lane := l.lanes[name]; lane != nil {
+		return lane, nil
+	}
+	lane := &Lane{log: l, name: name, token: record.Token(name)}
+	found, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.commitSubject(lane.token))
+	if err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
+	}
+	if found != nil {
+		if err := json.Unmarshal(found.Data, &lane.state); err != nil {
+			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
+		}
+		lane.seq = found.Seq
+	}
+	l.lanes[name] = lane
+	return lane, nil
+}
+
+// Name returns the lane's name.
+func (l *Lane) Name() string { return l.name }
+
+// Prefix returns the subject prefix of the lane's log.
+func (l *Lane) Prefix() string { return l.log.opts.Subject }
+
+// Subject returns the full local subject of an entry of this lane.
+func (l *Lane) Subject(tokens ...string) string {
+	b := append([]byte(l.log.opts.Subject), '.')
+	b = append(b, l.token...)
+	for _, t := range tokens {
+		b = record.AppendToken(append(b, '.'), t)
+	}
+	return string(b)
+}
+
+// Last returns the highest number that is durable; 0 before the first.
+func (l *Lane) Last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Last
+}
+
+// Counts returns the lane's counters as of its newest commit.
+func (l *Lane) Counts() Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Counts
+}
+
+// Position returns where that source continues, nil when it has never said.
+func (l *Lane) Position(source string) json.RawMessage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Positions[source]
+}
+
+// Changed returns a channel that is closed at the next commit of this lane.
+func (l *Lane) Changed() <-chan struct{} { return l.changed.Wait() }
+
+func (l *Lane) snapshot() commit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+func (l *Lane) commitSeq() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq
+}
+
+func (l *Lane) apply(c *laneCommit, first, commitSeq uint64) {
+	b := block{first: c.first, seq: first}
+	for _, g := range c.groups {
+		b.bytes += g.bytes()
+		if b.entries == nil {
+			b.entries = g.Entries
+		} else {
+			b.entries = append(b.entries, g.Entries...)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state, l.seq = c.next, commitSeq
+	if len(b.entries) == 0 {
+		return
+	}
+	l.written = first + uint64(len(b.entries)) - 1
+	l.tail = append(l.tail, b)
+	l.inTail += b.bytes
+	for l.inTail > tailBytes && len(l.tail) > 1 {
+		l.inTail -= l.tail[0].bytes
+		l.tail[0] = block{}
+		l.tail = l.tail[1:]
+	}
+}
+
+// fromTail returns entries after number from memory, and whether memory
+// reaches back that far.
+func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.tail) == 0 || number+1 < l.tail[0].first {
+		return out, number >= l.state.Last
+	}
+	for i := range l.tail {
+		b := &l.tail[i]
+		if number >= b.last() {
+			continue
+		}
+		for j := int(number + 1 - b.first); j < len(b.entries); j++ {
+			e := &b.entries[j]
+			if len(out) >= limit || len(out) > 0 && bytes < len(e.Data) {
+				return out, true
+			}
+			bytes -= len(e.Data)
+			number++
+			out = append(out, Stored{Number: number, Seq: b.seq + uint64(j), Subject: e.Subject, Data: e.Data})
+		}
+	}
+	return out, true
+}

@@ -1,0 +1,369 @@
+// Package store keeps what the edge has acknowledged: numbered logs on
+// JetStream streams, written by group commit and read back in order by any
+// number of readers.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/record"
+)
+
+// HeaderNumber carries an entry's number, locally and at the hub.
+const HeaderNumber = "Edged-Number"
+
+const epochKey = "edged-epoch" // in the stream's metadata
+
+const (
+	groupEntries = 1000    // a commit takes waiting groups up to this many entries
+	groupBytes   = 4 << 20 // and this many bytes
+	appendQueue  = 16      // groups that may wait for the committer
+)
+
+// Options configures one log.
+type Options struct {
+	Stream   string // JetStream stream name
+	Subject  string // prefix of entry subjects: <Subject>.<lane>.<rest>
+	MaxBytes int64  // bound of the stream on disk
+	// DropOldest makes a full log drop its oldest entries; otherwise Append
+	// waits for room.
+	DropOldest bool
+	Logger     *slog.Logger
+}
+
+// Log is a numbered log on one stream. Its entries stand in lanes; each lane
+// numbers its entries 1, 2, 3, … without holes for as long as the log's epoch
+// lasts. What is appended together is stored together or not at all. All
+// methods may be called from any goroutine.
+//
+// Every commit ends, per lane, with a commit entry: the lane's last number, its
+// counters and the positions of its sources. That one entry makes them as
+// durable and as exact as the entries they speak of (I2).
+type Log struct {
+	opts    Options
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	batch   *broker.AtomicBatch
+	epoch   string
+	in      chan *Group
+	stop    chan struct{} // closed by Close: take what waits, then end
+	done    chan struct{}
+	durable atomic.Uint64 // stream sequence up to which everything is flushed
+	newest  atomic.Uint64 // stream sequence of the newest outbox
+	full    atomic.Bool
+	outbox  Signal     // an outbox was committed
+	changed Signal     // anything was committed
+	room    Signal     // something was purged
+	writing sync.Mutex // held for one commit
+
+	mu    sync.Mutex
+	used  int64 // bytes on disk, as estimated since the server was last asked
+	lanes map[string]*Lane
+}
+
+// Entry is one thing to append: the full local subject and the bytes.
+type Entry struct {
+	Subject string
+	Data    []byte
+}
+
+// Outbox is what leaves a lane sideways, committed together with its entries
+// and handed on by [Log.NextOutbox].
+type Outbox struct {
+	Messages    []record.Message    `json:"messages,omitempty"`
+	DeadLetters []record.DeadLetter `json:"dead_letters,omitempty"`
+}
+
+func (o *Outbox) empty() bool { return len(o.Messages)+len(o.DeadLetters) == 0 }
+
+// Counts are a lane's counters since the log was made.
+type Counts struct {
+	Collected   uint64 `json:"collected,omitempty"`
+	Transformed uint64 `json:"transformed,omitempty"`
+	Messages    uint64 `json:"messages,omitempty"`
+	DeadLetters uint64 `json:"dead_letters,omitempty"`
+	Dropped     uint64 `json:"dropped,omitempty"` // by a transform, on purpose
+}
+
+func (c *Counts) add(d Counts) {
+	c.Collected += d.Collected
+	c.Transformed += d.Transformed
+	c.Messages += d.Messages
+	c.DeadLetters += d.DeadLetters
+	c.Dropped += d.Dropped
+}
+
+// Group is what one caller appends at once to one lane.
+type Group struct {
+	Entries []Entry // owned by the log from Append on
+	Outbox  Outbox
+	// Source and Position, when Position is not nil, say where that source
+	// continues after this group.
+	Source   string
+	Position json.RawMessage
+	Counts   Counts // to be added
+	// Done is called once, when the group is durable (nil) or the log has closed
+	// without storing it. It must not block. It may be nil.
+	Done func(error)
+
+	lane *Lane
+}
+
+func (g *Group) bytes() (n int) {
+	for i := range g.Entries {
+		n += len(g.Entries[i].Data)
+	}
+	return n
+}
+
+// ErrClosed is returned when the log has been closed.
+var ErrClosed = errors.New("the store is closed")
+
+// Open creates or opens the log and starts its committer.
+func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		opts: opts, nc: nc, js: js, batch: broker.NewAtomicBatch(nc), lanes: map[string]*Lane{},
+		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := l.openStream(ctx); err != nil {
+		return nil, fmt.Errorf("opening the store %s: %w", opts.Stream, err)
+	}
+	go l.run()
+	if err := l.openLanes(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", opts.Stream, err), l.Close(ctx))
+	}
+	return l, nil
+}
+
+// openLanes opens every lane the stream holds, configured today or not: a purge
+// must know them all.
+func (l *Log) openLanes(ctx context.Context) error {
+	info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(l.commitSubject("*")))
+	if err != nil {
+		return err
+	}
+	for subject := range info.State.Subjects {
+		name, err := record.Untoken(strings.TrimPrefix(subject, l.commitSubject("")))
+		if err != nil {
+			return err
+		}
+		if _, err := l.Lane(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Lanes returns every lane that the log holds, by name.
+func (l *Log) Lanes() []*Lane {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Values(l.lanes), func(a, b *Lane) int { return strings.Compare(a.name, b.name) })
+}
+
+// NewestOutbox returns the stream sequence of the newest outbox, 0 when there
+// is none.
+func (l *Log) NewestOutbox() uint64 { return l.newest.Load() }
+
+// Changed returns a channel that is closed at the next commit.
+func (l *Log) Changed() <-chan struct{} { return l.changed.Wait() }
+
+// Durable returns the stream sequence up to which everything is flushed.
+func (l *Log) Durable() uint64 { return l.durable.Load() }
+
+func (l *Log) openStream(ctx context.Context) error {
+	cfg := jetstream.StreamConfig{
+		Name:               l.opts.Stream,
+		Subjects:           []string{l.opts.Subject + ".>", l.commitSubject("*"), l.outboxSubject("*")},
+		Retention:          jetstream.LimitsPolicy,
+		Storage:            jetstream.FileStorage,
+		Discard:            jetstream.DiscardNew,
+		MaxBytes:           l.opts.MaxBytes + reserveBytes,
+		AllowAtomicPublish: true,
+		Metadata:           map[string]string{},
+	}
+	if l.opts.DropOldest {
+		cfg.Discard = jetstream.DiscardOld
+	}
+	old, err := l.js.Stream(ctx, l.opts.Stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		var id [6]byte
+		if _, err := rand.Read(id[:]); err != nil {
+			return err
+		}
+		cfg.Metadata[epochKey] = hex.EncodeToString(id[:])
+	case err != nil:
+		return err
+	default:
+		cfg.Metadata[epochKey] = old.CachedInfo().Config.Metadata[epochKey]
+	}
+	if l.stream, err = l.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return err
+	}
+	l.epoch = cfg.Metadata[epochKey]
+	l.durable.Store(l.stream.CachedInfo().State.LastSeq)
+	newest, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.outboxSubject("*"))
+	if err != nil {
+		return err
+	}
+	if newest != nil {
+		l.newest.Store(newest.Seq)
+	}
+	return l.measure(ctx)
+}
+
+// Epoch names this incarnation of the log: a log that was lost and made anew
+// has another epoch, so that its numbers cannot be taken for the old ones.
+func (l *Log) Epoch() string { return l.epoch }
+
+// Full reports whether the last commit is waiting for room (I9).
+func (l *Log) Full() bool { return l.full.Load() }
+
+func (l *Log) commitSubject(token string) string { return l.opts.Subject + "_commits." + token }
+func (l *Log) outboxSubject(token string) string { return l.opts.Subject + "_outbox." + token }
+
+// Append hands g to the committer of the lane's log. It blocks while the committer is busy and
+// the waiting line is full, until ctx ends; after an error Done is not called.
+// A group is never split: more than about 16,000 entries are refused.
+func (l *Lane) Append(ctx context.Context, g *Group) error {
+	g.lane = l
+	return l.log.append(ctx, g)
+}
+
+func (l *Log) append(ctx context.Context, g *Group) error {
+	if len(g.Entries) > localMaxAtomic-64 {
+		return fmt.Errorf("appending %d entries at once: at most %d are possible", len(g.Entries), localMaxAtomic-64)
+	}
+	select {
+	case <-l.stop:
+		return ErrClosed
+	default:
+	}
+	select {
+	case l.in <- g:
+		return nil
+	case <-l.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// localMaxAtomic is what an edge's broker is configured to take in one batch.
+const localMaxAtomic = broker.LocalMaxAtomic
+
+// Close commits what waits and stops the committer. When ctx ends first it
+// returns its error and what was not committed is told so through Done. No
+// Append may run or follow.
+func (l *Log) Close(ctx context.Context) error {
+	close(l.stop)
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		l.nc.Close() // fails the commit under way
+		<-l.done
+		return ctx.Err()
+	}
+}
+
+// Usage returns how many bytes the log holds on disk.
+func (l *Log) Usage(ctx context.Context) (uint64, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("asking for the size of %s: %w", l.opts.Stream, err)
+	}
+	return info.State.Bytes, nil
+}
+
+// Used returns how many bytes the log holds on disk, as far as this process has
+// counted.
+func (l *Log) Used() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return uint64(max(l.used, 0))
+}
+
+// Purge removes everything before stream sequence seq, except that the newest
+// commit entry of each lane is written anew first so that it stays. It is quick
+// however much it removes, and works while the log is full. The caller sees to
+// it that nothing is still needed (I3).
+func (l *Log) Purge(ctx context.Context, seq uint64) error {
+	l.mu.Lock()
+	var behind []*Group
+	for _, lane := range l.lanes {
+		if s := lane.commitSeq(); s != 0 && s < seq {
+			behind = append(behind, &Group{lane: lane})
+		}
+	}
+	l.mu.Unlock()
+	if len(behind) > 0 {
+		if err := l.commit(ctx, behind); err != nil {
+			return fmt.Errorf("purging %s below %d: %w", l.opts.Stream, seq, err)
+		}
+	}
+	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(seq)); err != nil {
+		return fmt.Errorf("purging %s below %d: %w", l.opts.Stream, seq, err)
+	}
+	err := l.measure(ctx)
+	l.room.Broadcast()
+	return err
+}
+
+// measure asks the server how many bytes the stream holds.
+func (l *Log) measure(ctx context.Context) error {
+	used, err := l.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = int64(used)
+	return nil
+}
+
+// hasRoom reports whether bytes more fit below the bound.
+func (l *Log) hasRoom(ctx context.Context, bytes int64) (bool, error) {
+	fits := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.used+bytes <= l.opts.MaxBytes
+	}
+	if l.opts.DropOldest || bytes == 0 || fits() {
+		return true, nil
+	}
+	err := l.measure(ctx)
+	return fits(), err
+}
+
+const (
+	// reserveBytes is room above the bound for what must be written to make
+	// room: commit entries that a purge carries forward.
+	reserveBytes  = 8 << 20
+	entryOverhead = 128 // header and framing of one entry on disk, about
+	commitTimeout = 30 * time.Second
+	retryFirst    = 20 * time.Millisecond
+	retryMost     = 2 * time.Second
+)

@@ -1,0 +1,204 @@
+package sync
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+)
+
+// FeedAudit is what a hub holds of one feed, held against its ledger. Ranges
+// are numbers, first and last.
+type FeedAudit struct {
+	Epoch      string
+	Last       uint64      // the newest number in the ledger
+	AtHub      uint64      // messages found in the hub's stream
+	Expired    uint64      // settled once, removed since by the hub's own limits
+	Gaps       [][2]uint64 // settled in the ledger and not in the stream, or never settled
+	Duplicates [][2]uint64 // in the stream or the ledger more than once
+	Damaged    [][2]uint64 // batches whose content is not what the edge sent
+}
+
+// Audit reads all that the hub holds of a feed, in order, and compares it with
+// the ledger: numbers, order, counts and content. It takes time in proportion
+// to what the hub holds.
+func (r *NATS) Audit(ctx context.Context, feed *Feed) (FeedAudit, error) {
+	fail := func(err error) (FeedAudit, error) {
+		return FeedAudit{}, fmt.Errorf("auditing %s at %s: %w", feed, r.name, err)
+	}
+	js, err := jetstream.NewWithDomain(r.nc, r.domain)
+	if err != nil {
+		return fail(err)
+	}
+	stream, err := js.Stream(ctx, feed.hubStream())
+	if err != nil {
+		return fail(err)
+	}
+	a := auditor{feed: feed, firstSeq: stream.CachedInfo().State.FirstSeq}
+	ledger := feed.ledgerSubject(r.edge)
+	newest, err := stream.GetLastMsgForSubject(ctx, ledger)
+	if err == jetstream.ErrMsgNotFound { //nolint:errorlint // compared as the library documents it
+		return a.result, nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	entries := feed.hubPrefix(r.edge) + "." + record.Token(feed.Lane.Name()) + ".>"
+	consumer, err := js.OrderedConsumer(ctx, feed.hubStream(), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{entries, ledger},
+	})
+	if err != nil {
+		return fail(err)
+	}
+	msgs, err := consumer.Messages(jetstream.PullMaxMessages(1000))
+	if err != nil {
+		return fail(err)
+	}
+	defer msgs.Stop()
+	for {
+		msg, err := msgs.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return fail(err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fail(err)
+		}
+		if msg.Subject() == ledger {
+			err = a.settle(msg.Data(), meta.Sequence.Stream)
+		} else {
+			err = a.entry(msg.Headers().Get(store.HeaderNumber), msg.Data())
+		}
+		if err != nil {
+			return fail(err)
+		}
+		if meta.Sequence.Stream >= newest.Sequence {
+			return a.result, nil
+		}
+	}
+}
+
+// auditor follows a feed's messages in stream order.
+type auditor struct {
+	feed     *Feed
+	firstSeq uint64
+	result   FeedAudit
+	started  bool
+	numbers  []uint64 // since the last ledger entry
+	content  []byte   // likewise, as hashed
+}
+
+func (a *auditor) entry(number string, data []byte) error {
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return fmt.Errorf("a message without a number: %q", number)
+	}
+	a.result.AtHub++
+	a.numbers = append(a.numbers, n)
+	a.content = append(binary.LittleEndian.AppendUint64(a.content, n), data...)
+	return nil
+}
+
+// settle holds what was read since the entry before against a ledger entry.
+func (a *auditor) settle(data []byte, seq uint64) error {
+	e, err := parseLedgerEntry(data)
+	if err != nil {
+		return err
+	}
+	numbers := a.numbers
+	hash := sha256.Sum256(a.content)
+	a.numbers, a.content = a.numbers[:0], a.content[:0]
+	if e.Epoch != a.result.Epoch {
+		a.result.Epoch, a.result.Last, a.started = e.Epoch, 0, a.firstSeq > 1 && a.result.Epoch == ""
+		if a.started { // the hub has dropped its oldest: its memory begins here
+			a.result.Last = e.First - 1
+		}
+	}
+	switch next := a.result.Last + 1; {
+	case e.First > next:
+		a.result.Gaps = append(a.result.Gaps, [2]uint64{next, e.First - 1})
+	case e.First < next:
+		a.result.Duplicates = append(a.result.Duplicates, [2]uint64{e.First, min(a.result.Last, e.Last)})
+	}
+	a.result.Last = max(a.result.Last, e.Last)
+	want := e.Numbers
+	if want == nil && e.Count > 0 {
+		want = [][2]uint64{{e.First, e.Last}}
+	}
+	missing, extra := compare(want, numbers)
+	if first := seq - uint64(e.Count); first < a.firstSeq {
+		// The hub's limits have taken the head of this batch.
+		for _, m := range missing {
+			a.result.Expired += m[1] - m[0] + 1
+		}
+		missing = nil
+	} else if len(missing)+len(extra) == 0 && hex.EncodeToString(hash[:]) != e.Hash {
+		a.result.Damaged = append(a.result.Damaged, [2]uint64{e.First, e.Last})
+	}
+	a.result.Gaps = append(a.result.Gaps, missing...)
+	a.result.Duplicates = append(a.result.Duplicates, extra...)
+	return nil
+}
+
+// compare returns the numbers of want that got lacks, and those that got has
+// twice or beyond want.
+func compare(want [][2]uint64, got []uint64) (missing, extra [][2]uint64) {
+	sorted := slices.Clone(got)
+	slices.Sort(sorted)
+	i := 0
+	for _, w := range want {
+		for n := w[0]; n <= w[1]; n++ {
+			for i < len(sorted) && sorted[i] < n {
+				extra = addNumber(extra, sorted[i])
+				i++
+			}
+			if i < len(sorted) && sorted[i] == n {
+				i++
+			} else {
+				missing = addNumber(missing, n)
+			}
+		}
+	}
+	for ; i < len(sorted); i++ {
+		extra = addNumber(extra, sorted[i])
+	}
+	return missing, extra
+}
+
+func addNumber(ranges [][2]uint64, n uint64) [][2]uint64 {
+	if k := len(ranges) - 1; k >= 0 && ranges[k][1]+1 == n {
+		ranges[k][1] = n
+		return ranges
+	}
+	return append(ranges, [2]uint64{n, n})
+}
+
+// CountRanges returns how many numbers ranges hold.
+func CountRanges(ranges [][2]uint64) (n uint64) {
+	for _, r := range ranges {
+		n += r[1] - r[0] + 1
+	}
+	return n
+}
+
+// FormatRanges prints ranges for people: "3, 7-9".
+func FormatRanges(ranges [][2]uint64) string {
+	parts := make([]string, 0, len(ranges))
+	for _, r := range ranges {
+		if r[0] == r[1] {
+			parts = append(parts, formatNumber(r[0]))
+		} else {
+			parts = append(parts, formatNumber(r[0])+"-"+formatNumber(r[1]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,136 @@
+// Package sync brings what the edge has stored to its remotes: a monitor of the
+// connection, a sender that orders the work, and one file per kind of remote.
+package sync
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+)
+
+// Names at the hub.
+const (
+	HubRecordStream  = "EDGED_RECORDS"
+	HubQueueStream   = "EDGED_QUEUE"
+	HubRecordSubject = "edged.hub.records"
+	HubQueueSubject  = "edged.hub.queue"
+	HubLedgerRecords = "edged.hub.ledger.records"
+	HubLedgerQueue   = "edged.hub.ledger.queue"
+)
+
+// LedgerEntry is the last message of every batch at the hub. It commits
+// together with the batch, so the newest entry on a feed's ledger subject is
+// the truth about what the hub has (I2).
+type LedgerEntry struct {
+	Epoch string `json:"epoch"`
+	// First and Last bound the numbers this batch settles. They follow on the
+	// entry before without a hole.
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Count int    `json:"count"`
+	// Numbers are the numbers in the batch, as ranges, when it does not hold
+	// every one from First to Last: the others went to another remote.
+	Numbers [][2]uint64 `json:"numbers,omitempty"`
+	// Total counts what the hub has of this feed and epoch, this batch included.
+	Total uint64 `json:"total"`
+	// Hash is SHA-256 over number (8 bytes, little-endian) and data of each
+	// message in order, in hexadecimal.
+	Hash string `json:"hash"`
+	// Time is the edge's clock when it sent the batch.
+	Time time.Time `json:"time"`
+}
+
+func newLedgerEntry(epoch string, before uint64, total uint64, entries []store.Stored, last uint64, now time.Time) LedgerEntry {
+	e := LedgerEntry{Epoch: epoch, First: before + 1, Last: last, Count: len(entries), Total: total + uint64(len(entries)), Time: now.UTC()}
+	h := sha256.New()
+	var number [8]byte
+	for i := range entries {
+		n := entries[i].Number
+		binary.LittleEndian.PutUint64(number[:], n)
+		h.Write(number[:])
+		h.Write(entries[i].Data)
+		if k := len(e.Numbers) - 1; k >= 0 && e.Numbers[k][1]+1 == n {
+			e.Numbers[k][1] = n
+		} else {
+			e.Numbers = append(e.Numbers, [2]uint64{n, n})
+		}
+	}
+	if len(e.Numbers) == 1 && e.Numbers[0] == [2]uint64{e.First, e.Last} {
+		e.Numbers = nil
+	}
+	e.Hash = hex.EncodeToString(h.Sum(nil))
+	return e
+}
+
+func parseLedgerEntry(data []byte) (LedgerEntry, error) {
+	var e LedgerEntry
+	if err := json.Unmarshal(data, &e); err != nil {
+		return e, fmt.Errorf("reading a ledger entry: %w", err)
+	}
+	return e, nil
+}
+
+// Kind says which log a feed reads.
+type Kind int
+
+// The kinds of feed.
+const (
+	Records  Kind = iota // Lane is a pipeline
+	Messages             // Lane is a priority
+)
+
+// Feed is one lane on its way to one remote.
+type Feed struct {
+	Kind  Kind
+	Lane  *store.Lane
+	Epoch string
+	// Want, when not nil, says which entries belong to this remote.
+	Want func(*store.Stored) bool
+}
+
+// hubStream, hubSubject and ledgerSubject are the feed's names at the hub.
+func (f *Feed) hubStream() string {
+	if f.Kind == Messages {
+		return HubQueueStream
+	}
+	return HubRecordStream
+}
+
+// localPrefix is what an entry's subject starts with in the local log.
+func (f *Feed) localPrefix() string { return f.Lane.Prefix() }
+
+// hubPrefix is what replaces the log's own prefix in an entry's subject.
+func (f *Feed) hubPrefix(edge string) string {
+	if f.Kind == Messages {
+		return HubQueueSubject + "." + record.Token(edge)
+	}
+	return HubRecordSubject + "." + record.Token(edge)
+}
+
+func (f *Feed) ledgerSubject(edge string) string {
+	prefix := HubLedgerRecords
+	if f.Kind == Messages {
+		prefix = HubLedgerQueue
+	}
+	return prefix + "." + record.Token(edge) + "." + record.Token(f.Lane.Name())
+}
+
+// String names the feed for people.
+func (f *Feed) String() string {
+	if f.Kind == Messages {
+		return "queue/" + f.Lane.Name()
+	}
+	return f.Lane.Name()
+}
+
+// Position is what a remote has of a feed.
+type Position struct {
+	Last  uint64 // everything up to this number is settled
+	Total uint64 // entries the remote has
+}

@@ -1,0 +1,187 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/store"
+)
+
+// ErrForeign says that another edge writes to this edge's ledger.
+var ErrForeign = errors.New("another edge with the same device_id writes to the hub")
+
+// NATS is a hub reached through a leaf node.
+type NATS struct {
+	name   string
+	edge   string
+	domain string
+	broker *broker.Broker
+	nc     *nats.Conn
+	now    func() time.Time
+}
+
+var _ Remote = (*NATS)(nil)
+
+// NATSOptions configures one NATS remote.
+type NATSOptions struct {
+	Link   string // the broker's link, and the remote's name
+	Edge   string // this edge's device id
+	Domain string // the hub's JetStream domain
+	Broker *broker.Broker
+	Now    func() time.Time // nil: time.Now
+}
+
+// OpenNATS connects to the link's account. It does not wait for the link.
+func OpenNATS(opts NATSOptions) (*NATS, error) {
+	nc, err := opts.Broker.ConnectLink(opts.Link)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &NATS{name: opts.Link, edge: opts.Edge, domain: opts.Domain, broker: opts.Broker, nc: nc, now: opts.Now}, nil
+}
+
+// Name returns the remote's name.
+func (r *NATS) Name() string { return r.name }
+
+// Close closes the connection to the link's account.
+func (r *NATS) Close() { r.nc.Close() }
+
+// Reachable reports whether the leaf connection is up.
+func (r *NATS) Reachable() bool {
+	up, _ := r.broker.LinkState(r.name)
+	return up
+}
+
+// Redial tears a leaf connection down and dials anew.
+func (r *NATS) Redial() error { return r.broker.Redial(r.name) }
+
+// Probe asks the hub for its record stream: an answer proves the whole way.
+func (r *NATS) Probe(ctx context.Context) error {
+	if !r.Reachable() {
+		return errors.New("the leaf node is not connected")
+	}
+	answer, err := r.nc.RequestWithContext(ctx, broker.APIPrefix(r.domain)+"STREAM.INFO."+HubRecordStream, nil)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("the hub has no JetStream domain %q, or does not let this edge use it", r.domain)
+	}
+	if err != nil {
+		return fmt.Errorf("asking the hub: %w", err)
+	}
+	var reply struct {
+		Error  *jetstream.APIError    `json:"error"`
+		Config jetstream.StreamConfig `json:"config"`
+	}
+	if err := json.Unmarshal(answer.Data, &reply); err != nil {
+		return fmt.Errorf("asking the hub: reading the answer: %w", err)
+	}
+	switch {
+	case reply.Error != nil && reply.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", HubRecordStream)
+	case reply.Error != nil:
+		return fmt.Errorf("asking the hub: %w", reply.Error)
+	case !reply.Config.AllowAtomicPublish:
+		return fmt.Errorf("the hub's stream %s does not allow atomic publish, which the ledger needs", HubRecordStream)
+	}
+	return nil
+}
+
+// natsSession pushes one feed.
+type natsSession struct {
+	remote *NATS
+	feed   *Feed
+	batch  *broker.AtomicBatch
+	newest uint64 // stream sequence of the newest ledger entry; 0: none
+	at     Position
+	prefix string
+	ledger string
+	number []string
+	subs   map[string]string // local subject -> hub subject
+}
+
+// maxSubjects bounds a session's memory of subjects.
+const maxSubjects = 4096
+
+// Session returns a session for one feed.
+func (r *NATS) Session(feed *Feed) Session {
+	return &natsSession{
+		remote: r, feed: feed, batch: broker.NewAtomicBatch(r.nc), prefix: feed.hubPrefix(r.edge),
+		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{},
+	}
+}
+
+// MaxEntries is how many entries fit a push: one place is the ledger entry's.
+func (s *natsSession) MaxEntries() int { return broker.MaxAtomic - 1 }
+
+// Position reads the feed's newest ledger entry at the hub.
+func (s *natsSession) Position(ctx context.Context) (Position, error) {
+	msg, err := broker.LastMessage(ctx, s.remote.nc, s.remote.domain, s.feed.hubStream(), s.ledger)
+	if err != nil {
+		return Position{}, fmt.Errorf("reading the ledger of %s: %w", s.feed, err)
+	}
+	s.at, s.newest = Position{}, 0
+	if msg == nil {
+		return s.at, nil
+	}
+	e, err := parseLedgerEntry(msg.Data)
+	if err != nil {
+		return Position{}, err
+	}
+	s.newest = msg.Seq
+	if e.Epoch == s.feed.Epoch {
+		s.at = Position{Last: e.Last, Total: e.Total}
+	}
+	if newest := s.feed.Lane.Last(); s.at.Last > newest {
+		return Position{}, fmt.Errorf("%w: its ledger of %s stands at %d, this edge has stored %d",
+			ErrForeign, s.feed, s.at.Last, newest)
+	}
+	return s.at, nil
+}
+
+// Push sends entries and the ledger entry that settles everything up to last
+// as one atomic batch. After an error the session must ask for its position
+// again: the batch may have been stored, its answer lost.
+func (s *natsSession) Push(ctx context.Context, entries []store.Stored, last uint64) error {
+	entry := newLedgerEntry(s.feed.Epoch, s.at.Last, s.at.Total, entries, last, s.remote.now())
+	data, err := json.Marshal(&entry)
+	if err != nil {
+		return fmt.Errorf("encoding a ledger entry: %w", err)
+	}
+	s.batch.Begin()
+	s.batch.Header(store.HeaderNumber, s.number)
+	for i := range entries {
+		s.number[0] = formatNumber(entries[i].Number)
+		s.batch.Add(s.subject(entries[i].Subject), entries[i].Data)
+	}
+	s.number[0] = formatNumber(last)
+	seq, err := s.batch.Commit(ctx, s.ledger, data, s.newest)
+	if err != nil {
+		return fmt.Errorf("sending %d of %s: %w", len(entries), s.feed, err)
+	}
+	s.newest = seq
+	s.at = Position{Last: last, Total: entry.Total}
+	return nil
+}
+
+// subject maps a local subject to the hub's: the log's prefix is replaced, the
+// tokens behind it stay.
+func (s *natsSession) subject(local string) string {
+	if hub, ok := s.subs[local]; ok {
+		return hub
+	}
+	if len(s.subs) >= maxSubjects {
+		clear(s.subs)
+	}
+	hub := s.prefix + local[len(s.feed.localPrefix()):]
+	s.subs[local] = hub
+	return hub
+}

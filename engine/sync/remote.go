@@ -1,0 +1,60 @@
+package sync
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/edged/edged/engine/store"
+)
+
+// Remote is where feeds go. Its methods may be called from any goroutine; a
+// session serves one at a time.
+type Remote interface {
+	Name() string
+	// Reachable is a cheap guess, without a round trip, whether Probe is worth
+	// trying now.
+	Reachable() bool
+	// Probe asks the remote and returns why it cannot take anything, or nil.
+	Probe(ctx context.Context) error
+	// Redial renews a connection that stays down.
+	Redial() error
+	Session(feed *Feed) Session
+	Close()
+}
+
+// Session is one feed's way to one remote.
+type Session interface {
+	// Position asks the remote what it has. It is called first, and again after
+	// every error.
+	Position(ctx context.Context) (Position, error)
+	// MaxEntries bounds the entries of one Push.
+	MaxEntries() int
+	// Push returns when the remote has entries durably and has settled
+	// everything up to the number last.
+	Push(ctx context.Context, entries []store.Stored, last uint64) error
+}
+
+// Backoff is exponential with full jitter: attempt n waits a uniform part of
+// Base doubled n times, at most Max.
+// See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+type Backoff struct {
+	Base, Max time.Duration
+	Float64   func() float64 // nil: math/rand/v2
+}
+
+// Wait returns how long to wait before attempt n, counted from 0.
+func (b Backoff) Wait(n int) time.Duration {
+	most := b.Max
+	if n < 32 {
+		most = min(b.Base<<n, b.Max)
+	}
+	random := b.Float64
+	if random == nil {
+		random = rand.Float64
+	}
+	return time.Duration(random() * float64(most))
+}
+
+func formatNumber(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,399 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged/edged/engine/batch"
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+)
+
+const (
+	askTimeout = 10 * time.Second // for a position
+	// A push may take pushTimeout and a second more for every slowestLink bytes.
+	pushTimeout = 30 * time.Second
+	slowestLink = 4 << 10
+	// messageBatch and messageBytes bound one push of messages.
+	messageBatch = 100
+	messageBytes = 256 << 10
+)
+
+// shares is how many pushes each priority may have in one turn of the queue.
+// With all of them waiting, the lowest still gets one in fifteen (I5).
+var shares = [len(record.Priorities)]int{record.Critical: 8, record.High: 4, record.Normal: 2, record.Low: 1}
+
+// SenderOptions configures a sender.
+type SenderOptions struct {
+	Remote  Remote
+	Monitor *Monitor
+	Logger  *slog.Logger
+	Backoff Backoff // after a failed push; zero: 1 s to 5 min
+	Now     func() time.Time
+	// Changed returns channels that are closed when there is something new in
+	// one of the feeds' logs.
+	Changed []func() <-chan struct{}
+}
+
+// Sender brings feeds to one remote: messages first, by priority, then records,
+// each feed in order and with one push under way (I4, I5). Its methods may be
+// called from any goroutine.
+type Sender struct {
+	opts     SenderOptions
+	messages []*FeedSender // by priority
+	records  []*FeedSender
+	flush    atomic.Bool
+	poke     chan struct{}
+	progress store.Signal
+}
+
+// FeedSender is one feed of a sender. Its exported methods may be called from
+// any goroutine.
+type FeedSender struct {
+	Feed   *Feed
+	policy batch.Policy
+	every  time.Duration
+
+	session Session
+	reader  *store.Reader
+	pending []store.Stored
+	bytes   int
+	oldest  time.Time // when the oldest pending entry was first seen
+	round   time.Time // when the next round of an `every` begins
+
+	mu       sync.Mutex
+	at       Position
+	base     *Position // what the remote had when this process first asked
+	seq      uint64    // stream sequence up to which at.Last reaches; 0: not known
+	lastSync time.Time
+	lastErr  error
+}
+
+// NewSender returns a sender without feeds.
+func NewSender(opts SenderOptions) *Sender {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Backoff.Base == 0 {
+		opts.Backoff.Base, opts.Backoff.Max = time.Second, 5*time.Minute
+	}
+	return &Sender{opts: opts, poke: make(chan struct{}, 1)}
+}
+
+// Add adds a feed before Run. Feeds of messages are added highest priority
+// first. every is the time between rounds, 0: a batch goes when it is due. at is
+// what was known of the remote when the process last ran.
+func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration, at Position) *FeedSender {
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: at}
+	if feed.Kind == Messages {
+		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
+		s.messages = append(s.messages, f)
+	} else {
+		s.records = append(s.records, f)
+	}
+	return f
+}
+
+// Feeds returns all feeds, messages first.
+func (s *Sender) Feeds() []*FeedSender {
+	return append(append([]*FeedSender(nil), s.messages...), s.records...)
+}
+
+// Flush makes everything that waits go at once, from now on: no batch waits to
+// become full.
+func (s *Sender) Flush() {
+	s.flush.Store(true)
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Progress returns a channel that is closed when the next push has succeeded.
+func (s *Sender) Progress() <-chan struct{} { return s.progress.Wait() }
+
+// Run sends until ctx ends. A failure is never final: it backs off, and tries at
+// once when the remote comes back.
+func (s *Sender) Run(ctx context.Context) {
+	defer func() {
+		for _, f := range s.Feeds() {
+			f.close()
+		}
+	}()
+	attempt := 0
+	for {
+		up, cancel, err := s.opts.Monitor.WaitUp(ctx)
+		if err != nil {
+			return
+		}
+		changed := s.opts.Monitor.Changed()
+		sent, err := s.serve(up)
+		offline := up.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if sent {
+			attempt = 0
+		}
+		if offline {
+			continue
+		}
+		wait := s.opts.Backoff.Wait(attempt)
+		attempt++
+		s.opts.Logger.Warn("sync failed, trying again", "remote", s.opts.Remote.Name(), "in", wait.Round(time.Millisecond), "error", err)
+		s.opts.Monitor.Failed(err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// serve opens a session for every feed and sends until something fails or ctx
+// ends. It reports whether any push succeeded.
+func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
+	for _, f := range s.Feeds() {
+		if err := s.open(ctx, f); err != nil {
+			f.note(err)
+			return false, err
+		}
+	}
+	s.progress.Broadcast()
+	for {
+		wake := make([]<-chan struct{}, 0, 3)
+		for _, changed := range s.opts.Changed {
+			wake = append(wake, changed())
+		}
+		progress, wait, err := s.turn(ctx)
+		sent = sent || progress
+		if err != nil {
+			return sent, err
+		}
+		if progress {
+			continue
+		}
+		if err := s.sleep(ctx, wake, wait); err != nil {
+			return sent, err
+		}
+	}
+}
+
+// sleep waits until a log changes, Flush is called or wait is over.
+func (s *Sender) sleep(ctx context.Context, wake []<-chan struct{}, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for len(wake) < 2 {
+		wake = append(wake, nil)
+	}
+	select {
+	case <-wake[0]:
+	case <-wake[1]:
+	case <-s.poke:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (s *Sender) open(ctx context.Context, f *FeedSender) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if f.session == nil {
+		f.session = s.opts.Remote.Session(f.Feed)
+	}
+	at, err := f.session.Position(ctx)
+	if err != nil {
+		return err
+	}
+	if f.reader == nil {
+		f.reader = f.Feed.Lane.NewReader(at.Last)
+	}
+	f.reader.Seek(at.Last)
+	f.pending, f.bytes, f.round = f.pending[:0], 0, time.Time{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at != f.at {
+		f.seq = 0
+	}
+	if f.base == nil {
+		f.base = &at
+	}
+	f.at, f.lastErr = at, nil
+	return nil
+}
+
+const idle = time.Hour
+
+// turn gives the queue its shares and then each pipeline one batch, so that
+// alarms pass a draining backlog and neither starves the other.
+func (s *Sender) turn(ctx context.Context) (progress bool, wait time.Duration, err error) {
+	wait = idle
+	for i, f := range s.messages {
+		for range shares[min(i, len(shares)-1)] {
+			sent, _, err := s.step(ctx, f, true)
+			if err != nil {
+				return progress, 0, err
+			}
+			if !sent {
+				break
+			}
+			progress = true
+		}
+	}
+	for _, f := range s.records {
+		sent, due, err := s.step(ctx, f, s.flush.Load())
+		if err != nil {
+			return progress, 0, err
+		}
+		progress = progress || sent
+		wait = min(wait, due)
+	}
+	return progress, wait, nil
+}
+
+// step sends one batch of f if one is due, or says how long that may take.
+func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, wait time.Duration, err error) {
+	clock := s.opts.Now()
+	if f.every > 0 && !now {
+		if clock.Before(f.round) {
+			return false, f.round.Sub(clock), nil
+		}
+		now = true // a round sends whatever waits
+	}
+	if err := f.fill(ctx, clock); err != nil {
+		return false, 0, err
+	}
+	if len(f.pending) == 0 {
+		f.settle()
+		if f.every > 0 {
+			f.round = clock.Add(f.every)
+			return false, f.every, nil
+		}
+		return false, idle, nil
+	}
+	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now {
+		return false, wait, nil
+	}
+	push, cancel := context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
+	defer cancel()
+	if err := f.session.Push(push, f.pending, f.reader.Number()); err != nil {
+		f.note(err)
+		return false, 0, err
+	}
+	f.pushed(s.opts.Now())
+	s.progress.Broadcast()
+	return true, 0, nil
+}
+
+// fill reads until the pending batch is full or nothing more is there.
+func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
+	most := min(f.policy.MaxRecords, f.session.MaxEntries())
+	for len(f.pending) < most && f.bytes < f.policy.MaxBytes {
+		n := len(f.pending)
+		var err error
+		if f.pending, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-f.bytes, f.pending); err != nil {
+			return err
+		}
+		got := f.pending[n:]
+		if len(got) == 0 {
+			return nil
+		}
+		if n == 0 {
+			f.oldest = now
+		}
+		kept := n
+		for i := range got {
+			if f.Feed.Want == nil || f.Feed.Want(&got[i]) {
+				f.pending[kept] = got[i]
+				f.bytes += len(got[i].Data)
+				kept++
+			}
+		}
+		f.pending = f.pending[:kept]
+	}
+	return nil
+}
+
+// settle notes that everything read belonged to other remotes.
+func (f *FeedSender) settle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at.Last = max(f.at.Last, f.reader.Number())
+}
+
+func (f *FeedSender) pushed(now time.Time) {
+	n := len(f.pending)
+	f.mu.Lock()
+	f.at.Last, f.seq = f.reader.Number(), f.pending[n-1].Seq
+	f.at.Total += uint64(n)
+	f.lastSync, f.lastErr = now, nil
+	f.mu.Unlock()
+	clear(f.pending)
+	f.pending, f.bytes = f.pending[:0], 0
+}
+
+func (f *FeedSender) note(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lastErr = err
+}
+
+func (f *FeedSender) close() {
+	if f.reader != nil {
+		f.reader.Close()
+	}
+}
+
+// Status tells what the remote is known to have, and how the last push went.
+func (f *FeedSender) Status() (at Position, lastSync time.Time, lastErr error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at, f.lastSync, f.lastErr
+}
+
+// Sent returns how many entries the remote has taken since this process first
+// asked it.
+func (f *FeedSender) Sent() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.base == nil {
+		return 0
+	}
+	return f.at.Total - f.base.Total
+}
+
+// Waiting returns how many entries the remote has yet to settle.
+func (f *FeedSender) Waiting() uint64 {
+	newest := f.Feed.Lane.Last()
+	at, _, _ := f.Status()
+	if at.Last >= newest {
+		return 0
+	}
+	return newest - at.Last
+}
+
+// Floor returns the stream sequence from which on this feed still needs its
+// log, given that everything up to durable was there before the call (I3).
+func (f *FeedSender) Floor(durable uint64) uint64 {
+	if f.Waiting() == 0 {
+		return durable + 1
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seq == 0 {
+		return 0
+	}
+	return f.seq + 1
+}

@@ -1,0 +1,122 @@
+package wasm
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+const (
+	moduleEdged = "edged_v1"
+	moduleWASI  = "wasi_snapshot_preview1"
+)
+
+// The capabilities a pipeline file can grant.
+const (
+	// CapabilityLog lets a guest write to the host's log.
+	CapabilityLog = "log"
+	// CapabilityClock lets a guest read the time of its call.
+	CapabilityClock = "clock"
+)
+
+// Capabilities lists the capabilities that [Module.Allow] may hold.
+func Capabilities() []string { return []string{CapabilityClock, CapabilityLog} }
+
+// Bounds of what one call may log.
+const (
+	maxLogBytes = 2048
+	maxLogLines = 32
+)
+
+// hostFunction is one function a guest may import.
+type hostFunction struct {
+	signature
+	// capability is what must be granted; empty: nothing.
+	capability string
+	// call gets the instance that runs, the parameters and room for the result
+	// in stack.
+	call func(inst *instance, mod api.Module, stack []uint64)
+}
+
+var edgedFunctions = map[string]hostFunction{
+	"log": {
+		signature:  signature{params: []api.ValueType{i32, i32, i32}},
+		capability: CapabilityLog, call: importLog,
+	},
+	"log_enabled": {
+		signature:  signature{params: []api.ValueType{i32}, results: []api.ValueType{i32}},
+		capability: CapabilityLog, call: importLogEnabled,
+	},
+	"now_ns": {
+		signature:  signature{results: []api.ValueType{i64}},
+		capability: CapabilityClock,
+		// The call's own time, not the wall's: the same call has the same
+		// answer, and a test's virtual clock reaches the guest.
+		call: func(inst *instance, _ api.Module, stack []uint64) { stack[0] = uint64(inst.now) },
+	},
+}
+
+func importOf(module, name string) (f hostFunction, ok bool) {
+	switch module {
+	case moduleEdged:
+		f, ok = edgedFunctions[name]
+	case moduleWASI:
+		f, ok = wasiFunctions[name]
+	}
+	return f, ok
+}
+
+func defineImports(ctx context.Context, r wazero.Runtime) error {
+	return define(ctx, r, moduleEdged, edgedFunctions)
+}
+
+func define(ctx context.Context, r wazero.Runtime, module string, functions map[string]hostFunction) error {
+	b := r.NewHostModuleBuilder(module)
+	for _, name := range slices.Sorted(maps.Keys(functions)) {
+		f := functions[name]
+		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
+			f.call(instanceOf(ctx), mod, stack)
+		}), f.params, f.results).Export(name)
+	}
+	_, err := b.Instantiate(ctx)
+	return err
+}
+
+var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+func logLevel(v uint64) slog.Level {
+	return logLevels[min(api.DecodeU32(v), uint32(len(logLevels)-1))]
+}
+
+func importLogEnabled(inst *instance, _ api.Module, stack []uint64) {
+	on := inst.lines < maxLogLines && inst.plugin.host.log.Enabled(context.Background(), logLevel(stack[0]))
+	stack[0] = 0
+	if on {
+		stack[0] = 1
+	}
+}
+
+func importLog(inst *instance, mod api.Module, stack []uint64) {
+	inst.write(mod, logLevel(stack[0]), api.DecodeU32(stack[1]), api.DecodeU32(stack[2]))
+}
+
+// write logs a text of the guest's. A text outside its memory is left out, a
+// long one is cut, and only the first lines of a call are kept: a log is not
+// worth a fault, and must not fill a disk (I9).
+func (inst *instance) write(mod api.Module, level slog.Level, ptr, size uint32) {
+	if inst.lines++; inst.lines > maxLogLines {
+		inst.plugin.logDropped.Add(1)
+		return
+	}
+	text, ok := mod.Memory().Read(ptr, min(size, maxLogBytes))
+	if !ok {
+		return
+	}
+	s := strings.TrimRight(strings.ToValidUTF8(string(text), "\ufffd"), "\n")
+	inst.plugin.host.log.LogAttrs(context.Background(), level, s, slog.String("plugin", inst.plugin.name))
+}

@@ -1,0 +1,170 @@
+package wasm
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// Plugin is a module that is loaded, checked and configured, with a pool of
+// instances. It is safe for many goroutines.
+type Plugin struct {
+	host     *Host
+	name     string
+	sum      [32]byte
+	config   json.RawMessage
+	limits   Limits
+	mayLog   bool
+	compiled wazero.CompiledModule
+	about    Description
+
+	// slots holds one token for every instance that may still be used.
+	slots chan struct{}
+
+	mu     sync.Mutex
+	idle   []*instance
+	closed bool
+
+	stats
+	logDropped atomic.Uint64
+}
+
+type stats struct {
+	calls, records, passed, emitted, dropped, failed, faults, replays, instances atomic.Uint64
+}
+
+// Stats counts what a plugin did since it was loaded.
+type Stats struct {
+	// Calls counts calls into the guest's edged_transform, replays included.
+	Calls uint64
+	// Records counts records that were given to the plugin. Each is counted
+	// once more in Passed, Emitted, Dropped, Failed or Faulted.
+	Records                                   uint64
+	Passed, Emitted, Dropped, Failed, Faulted uint64
+	// Replays counts calls that failed as a whole and were tried again record
+	// by record.
+	Replays uint64
+	// Instances counts instances started.
+	Instances uint64
+	// LogDropped counts lines past what a call may log.
+	LogDropped uint64
+}
+
+func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule, sum [32]byte) *Plugin {
+	p := &Plugin{
+		host: h, name: m.Name, sum: sum, config: slices.Clone(m.Config), limits: limits,
+		mayLog: slices.Contains(m.Allow, CapabilityLog), compiled: compiled,
+		slots: make(chan struct{}, h.workers),
+	}
+	for range h.workers {
+		p.slots <- struct{}{}
+	}
+	return p
+}
+
+// Name returns the name it was loaded under.
+func (p *Plugin) Name() string { return p.name }
+
+// SHA256 returns the module's SHA-256 in lower case hexadecimal.
+func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
+
+// Description returns what the module tells of itself.
+func (p *Plugin) Description() Description { return p.about }
+
+// Transforms reports whether the module can transform records.
+func (p *Plugin) Transforms() bool { return p.compiled.ExportedFunctions()[exportTransform] != nil }
+
+// Resolves reports whether the module can resolve conflicts.
+func (p *Plugin) Resolves() bool { return p.compiled.ExportedFunctions()[exportResolve] != nil }
+
+// Stats returns the counters. They are read one by one while calls may run.
+func (p *Plugin) Stats() Stats {
+	return Stats{
+		Calls: p.calls.Load(), Records: p.records.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
+		Dropped: p.dropped.Load(), Failed: p.failed.Load(), Faulted: p.faults.Load(),
+		Replays: p.replays.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
+	}
+}
+
+// acquire waits for a slot.
+func (p *Plugin) acquire(ctx context.Context) error {
+	select {
+	case <-p.slots:
+	default:
+		select {
+		case <-p.slots:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		p.slots <- struct{}{}
+		return ErrClosed
+	}
+	return nil
+}
+
+// take returns an idle instance or starts one. The caller holds a slot.
+func (p *Plugin) take(ctx context.Context) (*instance, error) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		inst := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return inst, nil
+	}
+	p.mu.Unlock()
+	p.instances.Add(1)
+	return p.start(ctx)
+}
+
+// release gives the slot back, with the instance if it is still good.
+func (p *Plugin) release(inst *instance) {
+	if inst != nil {
+		p.mu.Lock()
+		p.idle = append(p.idle, inst)
+		p.mu.Unlock()
+	}
+	p.slots <- struct{}{}
+}
+
+// Close waits for calls in flight and frees the instances and the code. When
+// ctx ends first, Close returns its error and may be called again.
+func (p *Plugin) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	for n := range cap(p.slots) {
+		select {
+		case <-p.slots:
+		case <-ctx.Done():
+			for range n {
+				p.slots <- struct{}{}
+			}
+			return context.Cause(ctx)
+		}
+	}
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	var errs []error
+	for _, inst := range idle {
+		errs = append(errs, inst.close(ctx))
+	}
+	errs = append(errs, p.compiled.Close(ctx))
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+	p.host.remove(p)
+	return errors.Join(errs...)
+}

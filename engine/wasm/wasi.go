@@ -1,0 +1,142 @@
+package wasm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Results of WASI calls.
+const (
+	wasiOK    = 0
+	wasiBadF  = 8
+	wasiFault = 21
+	wasiInval = 28
+	wasiNoSys = 52
+)
+
+// Bounds of what one WASI call may make the host do.
+const (
+	maxIOVec       = 64
+	maxRandomBytes = 64 << 10
+)
+
+// errExit stops a guest that called proc_exit.
+var errExit = errors.New("the plugin called proc_exit")
+
+// wasiFunctions is the part of WASI that language runtimes import whatever the
+// program does. None of it reaches the outside: there are no files, arguments,
+// environment or sockets; the clock is the call's own time; random_get gives
+// the same bytes to every instance of a module, so that a plugin stays a
+// function of its input; standard error goes to the log where log is granted.
+var wasiFunctions = map[string]hostFunction{
+	"args_get":            {signature: errno(i32, i32), call: wasiNothing},
+	"args_sizes_get":      {signature: errno(i32, i32), call: wasiZeroSizes},
+	"environ_get":         {signature: errno(i32, i32), call: wasiNothing},
+	"environ_sizes_get":   {signature: errno(i32, i32), call: wasiZeroSizes},
+	"clock_res_get":       {signature: errno(i32, i32), call: wasiClockRes},
+	"clock_time_get":      {signature: errno(i32, i64, i32), call: wasiClockTime},
+	"fd_close":            {signature: errno(i32), call: wasiNoFile},
+	"fd_fdstat_get":       {signature: errno(i32, i32), call: wasiFDStat},
+	"fd_fdstat_set_flags": {signature: errno(i32, i32), call: wasiNoFile},
+	"fd_prestat_get":      {signature: errno(i32, i32), call: wasiNoFile},
+	"fd_prestat_dir_name": {signature: errno(i32, i32, i32), call: wasiNoFile},
+	"fd_read":             {signature: errno(i32, i32, i32, i32), call: wasiNoFile},
+	"fd_seek":             {signature: errno(i32, i64, i32, i32), call: wasiNoFile},
+	"fd_write":            {signature: errno(i32, i32, i32, i32), call: wasiWrite},
+	"poll_oneoff":         {signature: errno(i32, i32, i32, i32), call: wasiNoSuchCall},
+	"proc_exit":           {signature: signature{params: []api.ValueType{i32}}, call: wasiExit},
+	"random_get":          {signature: errno(i32, i32), call: wasiRandom},
+	"sched_yield":         {signature: errno(), call: wasiNothing},
+}
+
+func errno(params ...api.ValueType) signature {
+	return signature{params: params, results: []api.ValueType{i32}}
+}
+
+func defineWASI(ctx context.Context, r wazero.Runtime) error {
+	return define(ctx, r, moduleWASI, wasiFunctions)
+}
+
+func wasiNothing(_ *instance, _ api.Module, stack []uint64)    { stack[0] = wasiOK }
+func wasiNoFile(_ *instance, _ api.Module, stack []uint64)     { stack[0] = wasiBadF }
+func wasiNoSuchCall(_ *instance, _ api.Module, stack []uint64) { stack[0] = wasiNoSys }
+func wasiExit(*instance, api.Module, []uint64)                 { panic(errExit) }
+
+func wasiZeroSizes(_ *instance, mod api.Module, stack []uint64) {
+	mem := mod.Memory()
+	ok := mem.WriteUint32Le(api.DecodeU32(stack[0]), 0) && mem.WriteUint32Le(api.DecodeU32(stack[1]), 0)
+	stack[0] = wasiResult(ok)
+}
+
+func wasiResult(ok bool) uint64 {
+	if ok {
+		return wasiOK
+	}
+	return wasiFault
+}
+
+func wasiClockRes(_ *instance, mod api.Module, stack []uint64) {
+	stack[0] = wasiResult(mod.Memory().WriteUint64Le(api.DecodeU32(stack[1]), 1))
+}
+
+// wasiClockTime never says zero: Go's runtime takes a clock at zero for a
+// broken one.
+func wasiClockTime(inst *instance, mod api.Module, stack []uint64) {
+	stack[0] = wasiResult(mod.Memory().WriteUint64Le(api.DecodeU32(stack[2]), max(uint64(inst.now), 1)))
+}
+
+// wasiFDStat says of the standard streams that they are character devices.
+func wasiFDStat(_ *instance, mod api.Module, stack []uint64) {
+	if api.DecodeU32(stack[0]) > 2 {
+		stack[0] = wasiBadF
+		return
+	}
+	var stat [24]byte
+	stat[0] = 2
+	stack[0] = wasiResult(mod.Memory().Write(api.DecodeU32(stack[1]), stat[:]))
+}
+
+func wasiWrite(inst *instance, mod api.Module, stack []uint64) {
+	fd, vecs, count, written := api.DecodeU32(stack[0]), api.DecodeU32(stack[1]), api.DecodeU32(stack[2]), api.DecodeU32(stack[3])
+	if fd != 1 && fd != 2 {
+		stack[0] = wasiBadF
+		return
+	}
+	if count > maxIOVec {
+		stack[0] = wasiInval
+		return
+	}
+	mem := mod.Memory()
+	total := uint32(0)
+	for i := range count {
+		vec, ok := mem.Read(vecs+8*i, 8)
+		if !ok {
+			stack[0] = wasiFault
+			return
+		}
+		ptr, size := binary.LittleEndian.Uint32(vec), binary.LittleEndian.Uint32(vec[4:])
+		total += size
+		if inst.plugin.mayLog && size > 0 {
+			inst.write(mod, slog.LevelWarn, ptr, size)
+		}
+	}
+	stack[0] = wasiResult(mem.WriteUint32Le(written, total))
+}
+
+func wasiRandom(inst *instance, mod api.Module, stack []uint64) {
+	size := api.DecodeU32(stack[1])
+	if size > maxRandomBytes { // the host's own time is not metered
+		stack[0] = wasiInval
+		return
+	}
+	buf, ok := mod.Memory().Read(api.DecodeU32(stack[0]), size)
+	if ok {
+		_, _ = inst.random.Read(buf) // never fails, by its documentation
+	}
+	stack[0] = wasiResult(ok)
+}

@@ -1,0 +1,227 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	gosync "sync"
+	"time"
+
+	"github.com/edged/edged/engine/alert"
+	"github.com/edged/edged/engine/collect"
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/wasm"
+)
+
+// worker takes the batches of one source through transforms and alert rules to
+// the store, in order. It is the source's sink.
+type worker struct {
+	engine   *Engine
+	pipeline *pipeline
+	source   *source
+	in       chan *collect.Batch
+	stored   gosync.WaitGroup // groups handed to the store
+	rules    *alert.Evaluator
+	out      wasm.Output
+	subjects map[[2]string]string
+
+	mu     gosync.Mutex
+	failed error
+}
+
+var _ collect.Sink = (*worker)(nil)
+
+const (
+	workerQueue = 2    // batches that may wait between source and worker
+	maxSubjects = 4096 // remembered per worker
+	pluginRetry = time.Second
+)
+
+func newWorker(e *Engine, p *pipeline, s *source) *worker {
+	return &worker{
+		engine: e, pipeline: p, source: s, in: make(chan *collect.Batch, workerQueue),
+		rules: p.rules.NewEvaluator(), subjects: map[[2]string]string{},
+	}
+}
+
+// Put implements [collect.Sink]. After a batch has failed it takes none any
+// more: their positions would skip the one that failed.
+func (w *worker) Put(ctx context.Context, b *collect.Batch) error {
+	if err := w.err(); err != nil {
+		return err
+	}
+	select {
+	case w.in <- b:
+		return nil
+	case <-ctx.Done():
+		if w.engine.records.Full() {
+			return collect.ErrFull
+		}
+		return ctx.Err()
+	}
+}
+
+// end tells that the source will put no more.
+func (w *worker) end() { close(w.in) }
+
+func (w *worker) err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed
+}
+
+func (w *worker) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == nil {
+		w.failed = err
+	}
+}
+
+// run works until the source has ended, and returns when all is durable or
+// refused.
+func (w *worker) run(ctx context.Context) {
+	for b := range w.in {
+		err := w.err()
+		if err == nil {
+			if err = w.process(ctx, b); err != nil {
+				w.fail(err)
+			}
+		}
+		if err != nil && b.Done != nil {
+			b.Done(err)
+		}
+	}
+	w.stored.Wait()
+}
+
+// process takes one batch to the store. After nil the store calls Done.
+func (w *worker) process(ctx context.Context, b *collect.Batch) error {
+	g := &store.Group{Source: w.source.name, Position: b.Position}
+	g.Counts.Collected = uint64(len(b.Records) + len(b.Rejected))
+	g.Outbox.DeadLetters = b.Rejected
+	records := b.Records
+	for i := range w.pipeline.transforms {
+		var err error
+		if records, err = w.transform(ctx, &w.pipeline.transforms[i], records, g); err != nil {
+			return err
+		}
+	}
+	if len(w.pipeline.transforms) > 0 {
+		g.Counts.Transformed = uint64(len(records))
+	}
+	w.encode(records, g)
+	g.Counts.Messages = uint64(len(g.Outbox.Messages))
+	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
+	w.stored.Add(1)
+	g.Done = func(err error) {
+		if err != nil {
+			w.fail(err)
+		}
+		if b.Done != nil {
+			b.Done(err)
+		}
+		w.stored.Done()
+	}
+	if err := w.pipeline.lane.Append(ctx, g); err != nil {
+		w.stored.Done()
+		return err
+	}
+	return nil
+}
+
+// transform runs one plugin over records. What it refuses or fails on becomes a
+// dead letter with the record as it came in (I6).
+func (w *worker) transform(ctx context.Context, t *transform, in []record.Record, g *store.Group) ([]record.Record, error) {
+	if len(in) == 0 {
+		return in, nil
+	}
+	for {
+		err := t.plugin.Transform(ctx, in, w.engine.now(), &w.out)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || errors.Is(err, wasm.ErrClosed) {
+			return nil, err
+		}
+		// No record is to blame, so none may be lost: the batch waits.
+		w.engine.log.Error("plugin does not start, trying again", "plugin", t.plugin.Name(), "error", err)
+		select {
+		case <-time.After(pluginRetry):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	out := make([]record.Record, 0, len(in))
+	// The next call reuses the output's buffers; the last stage's are read
+	// before that, but an earlier stage's must be kept.
+	for i := range w.out.Results {
+		switch r := &w.out.Results[i]; r.Action {
+		case wasm.Pass:
+			out = append(out, in[i])
+		case wasm.Emit:
+			for j := range r.Records {
+				out = append(out, r.Records[j].Clone())
+			}
+		case wasm.Drop:
+			g.Counts.Dropped++
+		default:
+			if t.pass {
+				out = append(out, in[i])
+			} else {
+				g.Outbox.DeadLetters = append(g.Outbox.DeadLetters, w.deadLetter(t, &in[i], r))
+			}
+		}
+	}
+	return out, nil
+}
+
+func (w *worker) deadLetter(t *transform, r *record.Record, res *wasm.Result) record.DeadLetter {
+	raw := r.AppendJSON(nil)
+	stage := "transform." + t.name
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d %s%d %s", len(w.pipeline.cfg.Name), w.pipeline.cfg.Name, len(stage), stage)
+	sum.Write(raw)
+	return record.DeadLetter{
+		ID: hex.EncodeToString(sum.Sum(nil)[:16]), Pipeline: w.pipeline.cfg.Name, Stage: stage,
+		Error: res.Reason, Time: w.engine.now().UTC(), Raw: raw,
+		Detail: map[string]string{
+			"action": res.Action.String(), "plugin": t.plugin.Name(), "sha256": t.plugin.SHA256(), "record_id": r.ID,
+		},
+	}
+}
+
+// encode evaluates the rules and turns records into entries of the group.
+func (w *worker) encode(records []record.Record, g *store.Group) {
+	size := 0
+	for i := range records {
+		size += len(records[i].Payload) + len(records[i].ID) + len(records[i].DeviceID) + len(records[i].DataType) + 112
+	}
+	data := make([]byte, 0, size)
+	g.Entries = make([]store.Entry, 0, len(records))
+	for i := range records {
+		r := &records[i]
+		g.Outbox.Messages = w.rules.Append(g.Outbox.Messages, r)
+		from := len(data)
+		if data = r.AppendJSON(data); cap(data) > size {
+			size = cap(data) // grown: entries before keep the old array
+		}
+		g.Entries = append(g.Entries, store.Entry{Subject: w.subject(r), Data: data[from:len(data):len(data)]})
+	}
+}
+
+func (w *worker) subject(r *record.Record) string {
+	key := [2]string{r.DataType, r.DeviceID}
+	if s, ok := w.subjects[key]; ok {
+		return s
+	}
+	if len(w.subjects) >= maxSubjects {
+		clear(w.subjects)
+	}
+	s := w.pipeline.lane.Subject(r.DataType, r.DeviceID)
+	w.subjects[key] = s
+	return s
+}
