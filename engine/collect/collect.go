@@ -20,7 +20,9 @@ import (
 	"github.com/edged/edged/engine/record"
 )
 
-// Batch is what a source hands on.
+// Batch is what a source hands on. Most hold about 500 records or 256 KiB at
+// most; one request over HTTP is one batch, however many records it has. A sink
+// that commits in smaller steps calls Done after the last of them.
 type Batch struct {
 	// Records in source order. The batch owns their bytes: the source neither
 	// reads nor writes them after Put.

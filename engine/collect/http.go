@@ -41,12 +41,13 @@ func httpSpec() config.Spec {
 		Name:    "http",
 		Summary: "Takes records by HTTP POST and answers when they are durable.",
 		Doc: `A request carries one JSON object or an array of them (Content-Type: application/json), or one object
-a line (application/x-ndjson), gzip compressed if it says so (Content-Encoding: gzip). All of its
-records are stored, or none.
+a line (application/x-ndjson), gzip compressed if it says so (Content-Encoding: gzip). When one of its
+records is bad, none is stored.
 
 The answer is a JSON object. 200 {"stored": n} comes only when all n records are on the disk; if the
 edge made an id for a record that had none, "ids" lists the ids of all records in order. Any other
-status is {"error": "…"}, and nothing is known to be stored:
+status is {"error": "…"}. With 503, and when no answer comes, a part may be stored all the same; with
+the others nothing is.
 
 - 400: the body is not what it should be; "index" (from 0) and "line" (from 1) tell where.
 - 401: the token is missing or wrong. 404, 405: another path or method.
@@ -55,8 +56,8 @@ status is {"error": "…"}, and nothing is known to be stored:
 - 415: another Content-Type or Content-Encoding.
 - 503 with Retry-After: the store is full or the edge is stopping. Send the request again.
 
-A client that got no answer sends its request again; records that may have been stored already are
-the same records only if they carry their own ids. A bad request is not kept as a dead letter,
+A client that got 503 or no answer sends its request again. Records that carry their own ids can then
+be told from new ones. A bad request is not kept as a dead letter,
 because its sender knows and still has it.
 
 ` + mappingDoc,
