@@ -1,7 +1,7 @@
 // dew_point adds the dew point to a record that has a temperature and a
 // relative humidity. README.md says what it computes and when it refuses.
 
-import { asF64, Bytes, Config, fixed, get, kind, Kind, Output, Path, Record, set, text, transform } from "../../sdk/assemblyscript/assembly";
+import { asF64, Bytes, Config, fixed, kind, Kind, Lookup, Output, Path, Record, text, transform } from "../../sdk/assemblyscript/assembly";
 
 export { edged_abi_v1, edged_alloc } from "../../sdk/assemblyscript/assembly";
 
@@ -22,9 +22,7 @@ const WETTEST: f64 = 105;
 
 let temperature = "temperature";
 let humidity = "humidity";
-let temperatureAt = Path.parse(temperature);
-let humidityAt = Path.parse(humidity);
-let outputAt = Path.parse("dew_point");
+let fields = new Lookup([Path.parse(temperature), Path.parse(humidity), Path.parse("dew_point")]);
 let decimals = 2;
 
 export function edged_describe(): u64 {
@@ -35,9 +33,7 @@ export function edged_configure(ptr: usize, len: usize): u64 {
   const config = new Config(ptr, len);
   temperature = config.string("temperature", "temperature");
   humidity = config.string("humidity", "humidity");
-  temperatureAt = Path.parse(temperature);
-  humidityAt = Path.parse(humidity);
-  outputAt = config.path("output", "dew_point");
+  fields = new Lookup([Path.parse(temperature), Path.parse(humidity), config.path("output", "dew_point")]);
   decimals = config.integer("decimals", 2, 0, 6);
   return config.finish();
 }
@@ -47,14 +43,14 @@ export function edged_transform(ptr: usize, len: usize): u64 {
 }
 
 function addDewPoint(record: Record, out: Output): void {
-  const payload = record.payload;
-  const temperatureText = get(payload, temperatureAt);
+  fields.run(record.payload);
+  const temperatureText = fields.value(0);
   const t = asF64(temperatureText);
   if (!(t >= COLDEST && t <= HOTTEST)) {
     out.error(refusal(temperature, temperatureText, "from -100 to 150 degrees Celsius"));
     return;
   }
-  const humidityText = get(payload, humidityAt);
+  const humidityText = fields.value(1);
   const h = asF64(humidityText);
   if (!(h > 0 && h <= WETTEST)) {
     out.error(refusal(humidity, humidityText, "above 0 and up to 105 percent"));
@@ -62,7 +58,7 @@ function addDewPoint(record: Record, out: Output): void {
   }
   const gamma = Math.log(min(h, 100) / 100) + A * t / (B + t);
   const text = fixed(B * gamma / (A - gamma), decimals)!;
-  const changed = set(payload, outputAt, text);
+  const changed = fields.set(2, text);
   if (changed === null) {
     out.error("the dew point has no place: what holds it is no object");
     return;

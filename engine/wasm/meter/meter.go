@@ -27,7 +27,7 @@ const (
 )
 
 // Slice is how much fuel the host should hand out at a time.
-const Slice = 10000
+const Slice = 50000
 
 // MaxTable bounds the elements of a module's table, which lie on the host's
 // heap.

@@ -4,5 +4,5 @@
 export { Draft, Output, Record, callTime, edged_abi_v1, edged_alloc, text, transform } from "./abi";
 export { Bytes } from "./bytes";
 export { Config } from "./config";
-export { Kind, Path, asBool, asString, del, eachName, get, kind, quote, set } from "./json";
+export { Kind, Lookup, Path, asBool, asString, del, eachName, get, kind, quote, set } from "./json";
 export { asF64, fixed, integer } from "./number";
