@@ -43,7 +43,13 @@ export class Path {
 // @ts-ignore: decorator
 @inline function space(c: u8): bool { return c == 0x20 || c == 0x0a || c == 0x0d || c == 0x09; }
 
-function skipSpace(p: usize, end: usize): usize {
+/** Mostly there is no white space, and then there is no loop to enter. */
+// @ts-ignore: decorator
+@inline function skipSpace(p: usize, end: usize): usize {
+  return p < end && load<u8>(p) <= 0x20 ? skipSpaces(p, end) : p;
+}
+
+function skipSpaces(p: usize, end: usize): usize {
   while (p < end && space(load<u8>(p))) p++;
   return p;
 }
@@ -96,6 +102,15 @@ function skipValue(p: usize, end: usize): usize {
   if (c == 0x22) return skipString(p, end);
   if (c == 0x7b || c == 0x5b) return skipContainer(p + 1, end);
   const start = p;
+  while (p + 8 <= end) {
+    const word = load<u64>(p);
+    const found = isByte(word, 0x2c) | isByte(word | (LOW * 0x20), 0x7d) | ((word - LOW * 0x21) & ~word & HIGH);
+    if (found != 0) {
+      p += <usize>(ctz(found) >> 3);
+      return p > start ? p : 0;
+    }
+    p += 8;
+  }
   while (p < end) {
     const c = load<u8>(p);
     if (c == 0x2c || (c | 0x20) == 0x7d || c <= 0x20) break;
@@ -108,6 +123,16 @@ function skipValue(p: usize, end: usize): usize {
 function skipContainer(p: usize, end: usize): usize {
   let depth = 1;
   while (p < end) {
+    if (p + 8 <= end) {
+      const word = load<u64>(p);
+      const folded = word | (LOW * 0x20);
+      const found = isByte(word, 0x22) | isByte(folded, 0x7b) | isByte(folded, 0x7d);
+      if (found == 0) {
+        p += 8;
+        continue;
+      }
+      p += <usize>(ctz(found) >> 3);
+    }
     const c = load<u8>(p);
     if (c == 0x22) {
       p = skipString(p, end);
@@ -136,9 +161,14 @@ let closingAt: usize = 0; // the closing bracket, when nothing was found
 /** Compares the plain bytes of a name between quotes to UTF-8. */
 // @ts-ignore: decorator
 @inline function samePlain(p: usize, len: i32, name: Bytes): bool {
-  if (len != name.len) return false;
-  const q = name.ptr;
-  let i = 0;
+  return len == name.len && sameBytes(p, name.ptr, len);
+}
+
+// @ts-ignore: decorator
+@inline function sameBytes(p: usize, q: usize, len: i32): bool {
+  if (len == 0) return true;
+  if (load<u8>(p) != load<u8>(q)) return false;
+  let i = 1;
   while (i < len && load<u8>(p + i) == load<u8>(q + i)) i++; // short: a loop beats a call
   return i == len;
 }
@@ -241,26 +271,38 @@ function index(name: Bytes): i32 {
   return n;
 }
 
+// What a Lookup knows of a path, 16 bytes each: its first name, and where the
+// value is. Raw memory, because every member is held against every path.
+const SLOT: usize = 16; // name u32, name length u32, value u32, value length u32
+
 /**
  * Several paths, looked for in one pass: the fast way for a transform that reads
  * some fields and writes another. Make it once.
  */
 export class Lookup {
-  private values: Bytes[] = [];
+  private slots: usize;
+  private slotsEnd: usize;
   private json: Bytes = new Bytes(0, 0);
   private last: usize = 0; // after the last member
   private first: usize = 0; // after the opening brace
   private closed: bool = false;
 
   constructor(private paths: Path[]) {
-    for (let i = 0; i < paths.length; i++) this.values.push(new Bytes(0, 0));
+    const size = <usize>paths.length * SLOT;
+    this.slots = heap.alloc(size);
+    this.slotsEnd = this.slots + size;
+    for (let i = 0; i < paths.length; i++) {
+      const slot = this.slots + <usize>i * SLOT, name = paths[i].names[0];
+      store<u32>(slot, <u32>name.ptr);
+      store<u32>(slot, name.len, 4);
+      store<u64>(slot, 0, 8);
+    }
   }
 
   /** Looks for every path. False: the bytes are no object. */
   run(json: Bytes): bool {
-    const paths = this.paths, values = this.values;
-    const count = paths.length;
-    for (let i = 0; i < count; i++) unchecked(values[i]).ptr = 0;
+    const slots = this.slots, slotsEnd = this.slotsEnd;
+    for (let slot = slots; slot < slotsEnd; slot += SLOT) store<u64>(slot, 0, 8);
     this.json.ptr = json.ptr;
     this.json.len = json.len;
     this.last = 0;
@@ -269,54 +311,59 @@ export class Lookup {
     let p = skipSpace(json.ptr, end);
     if (p >= end || load<u8>(p) != 0x7b) return false;
     this.first = ++p;
+    let last: usize = 0;
     while (true) {
       p = skipSpace(p, end);
       if (p >= end) return false;
-      const c = load<u8>(p);
+      let c = load<u8>(p);
       if (c == 0x2c) {
-        p++;
-        continue;
+        p = skipSpace(p + 1, end);
+        if (p >= end) return false;
+        c = load<u8>(p);
       }
-      if (c != 0x22) return this.closed = c == 0x7d;
+      if (c != 0x22) {
+        this.last = last;
+        return this.closed = c == 0x7d;
+      }
       if (!member(p, end)) return false;
-      p = valueEnd;
-      this.last = p;
+      p = last = valueEnd;
       const at = valueAt;
-      let name = nameAt, len = <i32>(nameEnd - nameAt);
+      let name = nameAt, len = <u32>(nameEnd - nameAt);
       if (nameEscaped) {
         const plain = unescape(nameAt, nameEnd);
         name = plain.ptr;
         len = plain.len;
       }
-      for (let i = 0; i < count; i++) {
-        const value = unchecked(values[i]);
-        if (value.ptr == 0 && samePlain(name, len, unchecked(paths[i]).names[0])) this.found(i, at, p);
+      for (let slot = slots; slot < slotsEnd; slot += SLOT) {
+        if (load<u32>(slot, 4) == len && sameBytes(name, load<u32>(slot), len) && !load<u32>(slot, 8)) {
+          this.found(slot, at, p);
+        }
       }
     }
   }
 
-  private found(i: i32, at: usize, end: usize): void {
-    const names = this.paths[i].names;
+  private found(slot: usize, at: usize, end: usize): void {
+    const names = this.paths[<i32>((slot - this.slots) / SLOT)].names;
     valueAt = at;
     valueEnd = end;
     for (let n = 1; n < names.length; n++) {
       if (!find(valueAt, valueEnd, unchecked(names[n]))) return;
     }
-    const value = this.values[i];
-    value.ptr = valueAt;
-    value.len = <i32>(valueEnd - valueAt);
+    store<u32>(slot, <u32>valueAt, 8);
+    store<u32>(slot, <u32>(valueEnd - valueAt), 12);
   }
 
-  /** The value at the path with that number. Null: there is none. It is valid until the next run. */
+  /** The value at the path with that number. Null: there is none. */
   value(i: i32): Bytes | null {
-    const value = this.values[i];
-    return value.ptr ? value : null;
+    const slot = this.slots + <usize>i * SLOT;
+    const at = load<u32>(slot, 8);
+    return at ? new Bytes(at, load<u32>(slot, 12)) : null;
   }
 
   /** Does what `set` does for the path with that number, on the bytes of the last run. */
   set(i: i32, value: Bytes): Bytes | null {
-    const old = this.values[i], path = this.paths[i];
-    if (old.ptr) return splice(this.json, old.ptr, old.end, value);
+    const old = this.value(i), path = this.paths[i];
+    if (old !== null) return splice(this.json, old.ptr, old.end, value);
     if (!this.closed) return null;
     if (path.names.length > 1) return set(this.json, path, value);
     return insert(this.json, this.last ? this.last : this.first, this.last != 0, path, 0, value);

@@ -2,8 +2,8 @@
 //
 // A plugin lives for millions of calls in a few pages of memory. What a call
 // allocates dies with it: the next call of edged_alloc moves the top back to
-// the mark. What was allocated until the configuration was read stays below the
-// mark for good. There is nothing to collect, so allocation costs a few
+// the mark. What was allocated at start and while the configuration was read
+// stays below the mark for good. There is nothing to collect, so allocation costs a few
 // instructions.
 //
 // Give it to the compiler with `--runtime <path>/runtime/arena`.
@@ -15,9 +15,9 @@
 @inline const HEADER: usize = 16;
 
 // @ts-ignore: decorator
-@lazy let mark: usize = (__heap_base + 15) & ~15;
+@lazy let top: usize = (__heap_base + 15) & ~15;
 // @ts-ignore: decorator
-@lazy let top: usize = mark;
+@lazy let mark: usize = 0; // not set yet
 
 /** Makes the memory below `end` usable. False: the host's limit is reached. */
 function reserve(end: usize): bool {
@@ -32,7 +32,7 @@ function reserve(end: usize): bool {
 // @ts-ignore: decorator
 @inline function bump(size: usize): usize {
   const ptr = top + HEADER;
-  const room = (size + 15) & ~15;
+  const room = max((size + 15) & ~15, 16);
   const end = ptr + room;
   // A size near 4 GiB wraps around; it cannot be served either way.
   if (end < ptr || !reserve(end)) return 0;
@@ -47,12 +47,24 @@ function reserve(end: usize): bool {
     memory.fill(ptr, 0, size);
     return;
   }
-  for (let end = ptr + size; ptr < end; ptr += 8) store<u64>(ptr, 0);
+  // Room is a multiple of 16, and small objects are the most.
+  store<u64>(ptr, 0);
+  store<u64>(ptr, 0, 8);
+  for (let end = ptr + size, p = ptr + 16; p < end; p += 16) {
+    store<u64>(p, 0);
+    store<u64>(p, 0, 8);
+  }
 }
 
-/** Ends everything that was allocated since the mark. */
+/**
+ * Ends everything that was allocated since the mark. The first time it sets the
+ * mark: what the module's own start allocated stays.
+ */
 // @ts-ignore: decorator
-@unsafe @global function __edged_reset(): void { top = mark; }
+@unsafe @global function __edged_reset(): void {
+  if (!mark) mark = top;
+  top = mark;
+}
 
 /** Keeps everything that is allocated now. */
 // @ts-ignore: decorator
