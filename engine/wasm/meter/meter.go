@@ -17,6 +17,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // The function that a rewritten module imports: it gets the fuel that is left,
@@ -111,12 +112,18 @@ func (m *module) split(code []byte) {
 	if string(r.bytes(8)) != "\x00asm\x01\x00\x00\x00" {
 		r.fail(0, "it does not begin like a WebAssembly module of version 1")
 	}
+	for id := range m.sections {
+		m.sections[id].data = []byte{0} // a section that is not there has no items
+	}
 	place := 0
 	for r.at < len(r.data) {
 		at := r.at
 		id := r.byte()
 		body := r.sub(int(r.u32()))
 		if id == secCustom {
+			if !utf8.ValidString(body.name()) {
+				r.fail(at, "a custom section whose name is not valid UTF-8")
+			}
 			continue
 		}
 		for place < len(order) && order[place] != id {
@@ -157,20 +164,16 @@ func (m *module) rewriter(id byte) func(r *reader, dst []byte) []byte {
 		return m.elements
 	case secCode:
 		return m.codeSection
+	case secMemory:
+		return m.memories
+	case secData:
+		return m.data
 	}
 	return nil
 }
 
-// count reads the number of items; a section that is not there has none.
-func (r *reader) count() uint32 {
-	if r.at == len(r.data) {
-		return 0
-	}
-	return r.u32()
-}
-
 func (m *module) types(r *reader, dst []byte) []byte {
-	n := r.count()
+	n := r.u32()
 	start := r.at
 	for range n {
 		at := r.at
@@ -188,7 +191,7 @@ func (m *module) types(r *reader, dst []byte) []byte {
 }
 
 func (m *module) imports(r *reader, dst []byte) []byte {
-	n := r.count()
+	n := r.u32()
 	start := r.at
 	for range n {
 		at := r.at
@@ -225,7 +228,7 @@ func (m *module) typeIndex(r *reader) uint32 {
 }
 
 func (m *module) functionSection(r *reader, dst []byte) []byte {
-	for range r.count() {
+	for range r.u32() {
 		m.functions = append(m.functions, m.typeIndex(r))
 	}
 	return append(dst, r.data[:r.at]...)
@@ -242,7 +245,7 @@ func (m *module) function(index uint32) uint32 {
 
 // tables bounds every table, whatever it declares.
 func (m *module) tables(r *reader, dst []byte) []byte {
-	n := r.count()
+	n := r.u32()
 	dst = appendU32(dst, n)
 	for range n {
 		at := r.at
@@ -264,8 +267,48 @@ func (m *module) tables(r *reader, dst []byte) []byte {
 	return dst
 }
 
+// memories copies what it understands: the compiler makes room for as many
+// items as a section announces, so no number may reach it unread.
+func (m *module) memories(r *reader, dst []byte) []byte {
+	at := r.at
+	if n := r.u32(); n > 1 {
+		r.fail(at, fmt.Sprintf("%d memories, at most 1 is allowed", n))
+	} else if n == 1 {
+		flags := r.byte()
+		if flags > 1 {
+			r.fail(at, fmt.Sprintf("a memory with the limits %#x", flags))
+		}
+		for range 1 + flags {
+			r.u32()
+		}
+	}
+	return append(dst, r.data[:r.at]...)
+}
+
+func (m *module) data(r *reader, dst []byte) []byte {
+	n := r.u32()
+	dst = appendU32(dst, n)
+	for range n {
+		at := r.at
+		flags := r.u32()
+		dst = appendU32(dst, flags)
+		switch flags {
+		case 0:
+			dst = m.constant(r, dst)
+		case 1:
+		case 2:
+			dst = m.constant(r, appendU32(dst, r.u32()))
+		default:
+			r.fail(at, fmt.Sprintf("a data segment of the unknown kind %d", flags))
+		}
+		size := r.u32()
+		dst = append(appendU32(dst, size), r.bytes(int(size))...)
+	}
+	return dst
+}
+
 func (m *module) globalSection(r *reader, dst []byte) []byte {
-	m.globals = r.count()
+	m.globals = r.u32()
 	m.fuel = m.globals
 	dst = appendU32(dst, m.globals+1)
 	for range m.globals {
@@ -276,7 +319,7 @@ func (m *module) globalSection(r *reader, dst []byte) []byte {
 }
 
 func (m *module) exports(r *reader, dst []byte) []byte {
-	n := r.count()
+	n := r.u32()
 	dst = appendU32(dst, n)
 	for range n {
 		dst = appendName(dst, r.name())
@@ -295,7 +338,7 @@ func (m *module) exports(r *reader, dst []byte) []byte {
 }
 
 func (m *module) elements(r *reader, dst []byte) []byte {
-	n := r.count()
+	n := r.u32()
 	dst = appendU32(dst, n)
 	for range n {
 		at := r.at
@@ -349,7 +392,7 @@ func (m *module) constant(r *reader, dst []byte) []byte {
 
 func (m *module) codeSection(r *reader, dst []byte) []byte {
 	at := r.at
-	n := r.count()
+	n := r.u32()
 	if int(n) != len(m.functions) {
 		r.fail(at, fmt.Sprintf("%d functions have code, %d are declared", n, len(m.functions)))
 	}
