@@ -144,7 +144,7 @@ func (s *Sender) Run(ctx context.Context) {
 		}
 		wait := s.opts.Backoff.Wait(attempt)
 		attempt++
-		s.opts.Logger.Warn("sync failed, trying again", "remote", s.opts.Remote.Name(), "in", wait.Round(time.Millisecond), "error", err)
+		s.opts.Logger.Warn("sync failed, trying again", "in", wait.Round(time.Millisecond), "error", err)
 		s.opts.Monitor.Failed(err)
 		timer := time.NewTimer(wait)
 		select {
