@@ -553,3 +553,30 @@ func TestFollowUntilEnd(t *testing.T) {
 	}
 	diff(t, "payloads", []string{`{"n":1}`, `{"n":2}`}, sink.payloads())
 }
+
+// A file that is read for the first time was not replaced: no warning, and no
+// new generation, which ids are made of.
+func TestAFreshFileIsNotAReplacedOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.csv")
+	if err := os.WriteFile(path, []byte("a\n1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	opts := testOptions(newStepClock())
+	opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	source, err := openFile(opts, parse(t, fileSpec(), "path = %q\nformat = \"csv\"", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sink memorySink
+	if err := source.Run(t.Context(), nil, &sink); err != nil {
+		t.Fatal(err)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("logged %s", &logged)
+	}
+	at, err := parseFilePosition(sink.batches[len(sink.batches)-1].Position)
+	if err != nil || at.Generation != 0 {
+		t.Errorf("position %+v, %v", at, err)
+	}
+}
