@@ -135,7 +135,9 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	// Requests live on after ctx, until they are done or the grace is over.
 	hard, stopHard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHard()
-	h := newIntake(s, sink, ctx.Done())
+	open, stop := context.WithCancel(ctx)
+	defer stop()
+	h := newIntake(s, sink, open.Done())
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: httpHeaderTimeout,
@@ -151,8 +153,11 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	select {
 	case err = <-served:
 		err = fmt.Errorf("serving the source %q: %w", s.opts.Name, err)
+		served <- http.ErrServerClosed
+	case err = <-h.failed:
 	case <-ctx.Done():
 	}
+	stop()
 	grace, cancel := context.WithTimeout(hard, stopGrace)
 	defer cancel()
 	if shutdownErr := server.Shutdown(grace); shutdownErr != nil {
@@ -163,10 +168,8 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 		}
 	}
 	h.finish()
-	if err == nil {
-		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-			err = fmt.Errorf("serving the source %q: %w", s.opts.Name, served)
-		}
+	if servedErr := <-served; err == nil && !errors.Is(servedErr, http.ErrServerClosed) {
+		err = fmt.Errorf("serving the source %q: %w", s.opts.Name, servedErr)
 	}
 	return err
 }
