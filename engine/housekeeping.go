@@ -84,15 +84,22 @@ func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
-	if p.Epoch != f.Epoch {
+	if p.Epoch != epochOf(f.Lane) {
 		return sync.Position{}
 	}
 	return sync.Position{Last: p.Last, Total: p.Total}
 }
 
-// settledEverywhere reports whether some remote is known to have all of a lane
-// that no pipeline owns any more.
-func (s *stateStore) settled(lane *store.Lane, epoch string) bool {
+// epochOf is the epoch of a lane's newest era.
+func epochOf(lane *store.Lane) string {
+	eras := lane.Eras()
+	return eras[len(eras)-1].Epoch
+}
+
+// settled reports whether some remote is known to have all of a lane that no
+// pipeline owns any more.
+func (s *stateStore) settled(lane *store.Lane) bool {
+	epoch := epochOf(lane)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, p := range s.saved {
@@ -114,7 +121,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
-			p := savedPosition{Epoch: f.Feed.Epoch, Last: at.Last, Total: at.Total, LastSync: lastSync}
+			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, LastSync: lastSync}
 			e.state.mu.Lock()
 			old := e.state.saved[key]
 			e.state.mu.Unlock()
@@ -142,7 +149,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 // housekeep saves positions and frees what every remote has, until ctx ends.
 func (e *Engine) housekeep(ctx context.Context) {
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+		if lane.Last() > 0 && !e.state.settled(lane) {
 			e.log.Warn("a pipeline is no longer configured and has records that may not be synced; they are kept",
 				"pipeline", lane.Name(), "stored", lane.Last())
 		}
@@ -156,7 +163,7 @@ func (e *Engine) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := e.saveState(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(e.saveState(ctx), e.saveHighWater()); err != nil && ctx.Err() == nil {
 			e.log.Warn("housekeeping", "error", err)
 		}
 		records = e.purge(ctx, e.records, records, e.recordFloor())
@@ -203,7 +210,7 @@ func (e *Engine) recordFloor() uint64 {
 		}
 	}
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+		if lane.Last() > 0 && !e.state.settled(lane) {
 			return 0
 		}
 	}

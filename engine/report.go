@@ -145,7 +145,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 	for _, r := range e.remotes {
 		for _, f := range r.feeds {
 			row := AuditPipeline{
-				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: f.Feed.Epoch, Stored: f.Feed.Lane.Last(),
+				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
 				Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
 			}
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
@@ -173,7 +173,7 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	row.Gaps = append(row.Gaps, found.Gaps...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)
-	if found.Epoch == f.Feed.Epoch {
+	if found.Epoch == row.Epoch {
 		row.Synced = found.Last
 	}
 	// What the edge was told is settled and the hub does not know is lost.

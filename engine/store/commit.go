@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // commit is the commit entry of one lane.
 type commit struct {
-	Epoch     string                     `json:"epoch"`
+	Eras      []Era                      `json:"eras"`
 	Last      uint64                     `json:"last"` // the lane's highest number
 	Count     int                        `json:"count"`
 	Counts    Counts                     `json:"counts"`
@@ -148,12 +149,16 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		if c == nil {
 			now := g.lane.snapshot()
 			c = &laneCommit{lane: g.lane, first: now.Last + 1, next: now}
-			c.next.Epoch, c.next.Count = l.epoch, 0
+			c.next.Count = 0
 			c.next.Positions = maps.Clone(now.Positions)
 			byLane[g.lane] = c
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
+		if g.era != nil {
+			eras := append(slices.Clone(c.next.Eras), *g.era)
+			c.next.Eras = eras[max(0, len(eras)-maxEras):]
+		}
 		c.next.Last += uint64(len(g.Entries))
 		c.next.Count += len(g.Entries)
 		c.next.Counts.add(g.Counts)

@@ -124,6 +124,7 @@ type Group struct {
 	Done func(error)
 
 	lane *Lane
+	era  *Era // begin this era
 }
 
 func (g *Group) bytes() (n int) {
@@ -209,11 +210,9 @@ func (l *Log) openStream(ctx context.Context) error {
 	old, err := l.js.Stream(ctx, l.opts.Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		var id [6]byte
-		if _, err := rand.Read(id[:]); err != nil {
+		if cfg.Metadata[epochKey], err = newEpoch(); err != nil {
 			return err
 		}
-		cfg.Metadata[epochKey] = hex.EncodeToString(id[:])
 	case err != nil:
 		return err
 	default:
@@ -232,6 +231,15 @@ func (l *Log) openStream(ctx context.Context) error {
 		l.newest.Store(newest.Seq)
 	}
 	return l.measure(ctx)
+}
+
+// newEpoch returns a name that no other incarnation of a log has.
+func newEpoch() (string, error) {
+	var id [6]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("naming an epoch: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
 }
 
 // Epoch names this incarnation of the log: a log that was lost and made anew

@@ -92,7 +92,6 @@ type auditor struct {
 	feed     *Feed
 	firstSeq uint64
 	result   FeedAudit
-	started  bool
 	numbers  []uint64 // since the last ledger entry
 	content  []byte   // likewise, as hashed
 }
@@ -118,8 +117,9 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 	hash := sha256.Sum256(a.content)
 	a.numbers, a.content = a.numbers[:0], a.content[:0]
 	if e.Epoch != a.result.Epoch {
-		a.result.Epoch, a.result.Last, a.started = e.Epoch, 0, a.firstSeq > 1 && a.result.Epoch == ""
-		if a.started { // the hub has dropped its oldest: its memory begins here
+		first := a.result.Epoch == ""
+		a.result.Epoch, a.result.Last = e.Epoch, max(e.Since, 1)-1
+		if first && a.firstSeq > 1 { // the hub has dropped its oldest: its memory begins here
 			a.result.Last = e.First - 1
 		}
 	}

@@ -29,6 +29,8 @@ const (
 // the truth about what the hub has (I2).
 type LedgerEntry struct {
 	Epoch string `json:"epoch"`
+	// Since is the first number of the epoch.
+	Since uint64 `json:"since"`
 	// First and Last bound the numbers this batch settles. They follow on the
 	// entry before without a hole.
 	First uint64 `json:"first"`
@@ -37,7 +39,7 @@ type LedgerEntry struct {
 	// Numbers are the numbers in the batch, as ranges, when it does not hold
 	// every one from First to Last: the others went to another remote.
 	Numbers [][2]uint64 `json:"numbers,omitempty"`
-	// Total counts what the hub has of this feed and epoch, this batch included.
+	// Total counts what the hub has had of this feed, this batch included.
 	Total uint64 `json:"total"`
 	// Hash is SHA-256 over number (8 bytes, little-endian) and data of each
 	// message in order, in hexadecimal.
@@ -46,8 +48,8 @@ type LedgerEntry struct {
 	Time time.Time `json:"time"`
 }
 
-func newLedgerEntry(epoch string, before uint64, total uint64, entries []store.Stored, last uint64, now time.Time) LedgerEntry {
-	e := LedgerEntry{Epoch: epoch, First: before + 1, Last: last, Count: len(entries), Total: total + uint64(len(entries)), Time: now.UTC()}
+func newLedgerEntry(era store.Era, before uint64, total uint64, entries []store.Stored, last uint64, now time.Time) LedgerEntry {
+	e := LedgerEntry{Epoch: era.Epoch, Since: era.From, First: before + 1, Last: last, Count: len(entries), Total: total + uint64(len(entries)), Time: now.UTC()}
 	h := sha256.New()
 	var number [8]byte
 	for i := range entries {
@@ -87,9 +89,10 @@ const (
 
 // Feed is one lane on its way to one remote.
 type Feed struct {
-	Kind  Kind
-	Lane  *store.Lane
-	Epoch string
+	Kind Kind
+	Lane *store.Lane
+	// Known is what the remote was known to have when the process last ran.
+	Known Position
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 }
@@ -132,5 +135,5 @@ func (f *Feed) String() string {
 // Position is what a remote has of a feed.
 type Position struct {
 	Last  uint64 // everything up to this number is settled
-	Total uint64 // entries the remote has
+	Total uint64 // entries the remote has had
 }

@@ -85,10 +85,9 @@ func NewSender(opts SenderOptions) *Sender {
 }
 
 // Add adds a feed before Run. Feeds of messages are added highest priority
-// first. every is the time between rounds, 0: a batch goes when it is due. at is
-// what was known of the remote when the process last ran.
-func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration, at Position) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: at}
+// first. every is the time between rounds, 0: a batch goes when it is due.
+func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known}
 	if feed.Kind == Messages {
 		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
 		s.messages = append(s.messages, f)
@@ -145,7 +144,7 @@ func (s *Sender) Run(ctx context.Context) {
 		}
 		wait := s.opts.Backoff.Wait(attempt)
 		attempt++
-		s.opts.Logger.Warn("sync failed, trying again", "remote", s.opts.Remote.Name(), "in", wait.Round(time.Millisecond), "error", err)
+		s.opts.Logger.Warn("sync failed, trying again", "in", wait.Round(time.Millisecond), "error", err)
 		s.opts.Monitor.Failed(err)
 		timer := time.NewTimer(wait)
 		select {
@@ -299,6 +298,13 @@ func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
 	most := min(f.policy.MaxRecords, f.session.MaxEntries())
 	for len(f.pending) < most && f.bytes < f.policy.MaxBytes {
 		n := len(f.pending)
+		// A batch belongs to one era: the ledger entry names its epoch.
+		at, _, _ := f.Status()
+		_, last := f.Feed.Lane.EraOf(at.Last + 1)
+		if f.reader.Number() >= last {
+			return nil
+		}
+		most := int(min(uint64(most), uint64(n)+last-f.reader.Number()))
 		var err error
 		if f.pending, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-f.bytes, f.pending); err != nil {
 			return err
