@@ -258,8 +258,6 @@ type remoteOptions struct {
 	lanes   []*store.Lane
 	want    func(*store.Stored) bool // of messages
 	backoff sync.Backoff
-	epoch   string // of the records; empty: the log's own
-	at      sync.Position
 }
 
 // prepare makes a remote that has not begun to work.
@@ -273,9 +271,6 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 	}
 	if o.backoff.Base == 0 {
 		o.backoff = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
-	}
-	if o.epoch == "" {
-		o.epoch = e.records.Epoch()
 	}
 	n, err := sync.OpenNATS(sync.NATSOptions{Link: o.link, Edge: e.id, Domain: sync.DefaultDomain, Broker: e.broker})
 	if err != nil {
@@ -294,12 +289,12 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 		Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
 	})
 	for _, p := range record.Priorities {
-		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(p), Epoch: e.queue.Log().Epoch(), Want: o.want}
-		r.feeds[f.String()] = r.sender.Add(f, batch.Policy{}, 0, sync.Position{})
+		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(p), Want: o.want}
+		r.feeds[f.String()] = r.sender.Add(f, batch.Policy{}, 0)
 	}
 	for _, l := range o.lanes {
-		f := &sync.Feed{Kind: sync.Records, Lane: l, Epoch: o.epoch}
-		r.feeds[f.String()] = r.sender.Add(f, o.policy, o.every, o.at)
+		f := &sync.Feed{Kind: sync.Records, Lane: l}
+		r.feeds[f.String()] = r.sender.Add(f, o.policy, o.every)
 	}
 	return r
 }
@@ -405,15 +400,15 @@ func (w *watchedSession) Position(ctx context.Context) (sync.Position, error) {
 	return at, err
 }
 
-func (w *watchedSession) Push(ctx context.Context, entries []store.Stored, last uint64) error {
-	err := w.Session.Push(ctx, entries, last)
+func (w *watchedSession) Push(ctx context.Context, b *sync.Batch) error {
+	err := w.Session.Push(ctx, b)
 	w.by.mu.Lock()
 	defer w.by.mu.Unlock()
 	w.by.tried++
 	if err != nil {
-		w.failed = last
+		w.failed = b.Last
 	} else {
-		w.by.pushes = append(w.by.pushes, fmt.Sprintf("%s %d", w.name, len(entries)))
+		w.by.pushes = append(w.by.pushes, fmt.Sprintf("%s %d", w.name, len(b.Entries)))
 	}
 	return err
 }

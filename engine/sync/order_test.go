@@ -223,5 +223,7 @@ func TestTwoRemotes(t *testing.T) {
 }
 
 func wantPipeline(name string) func(*store.Stored) bool {
-	return func(s *store.Stored) bool { return strings.Contains(string(s.Data), strconv.Quote("pipeline")+":"+strconv.Quote(name)) }
+	return func(s *store.Stored) bool {
+		return strings.Contains(string(s.Data), strconv.Quote("pipeline")+":"+strconv.Quote(name))
+	}
 }

@@ -60,8 +60,7 @@ func NewHost(ctx context.Context, opts Options) (*Host, error) {
 	}
 	cfg := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(maxMemory / pageSize).
-		WithCloseOnContextDone(true)
+		WithMemoryLimitPages(maxMemory / pageSize)
 	if opts.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(opts.CacheDir)
 		if err != nil {
@@ -71,7 +70,7 @@ func NewHost(ctx context.Context, opts Options) (*Host, error) {
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	h.runtime = wazero.NewRuntimeWithConfig(ctx, cfg)
-	for _, define := range []func(context.Context, wazero.Runtime) error{defineImports, defineWASI} {
+	for _, define := range []func(context.Context, wazero.Runtime) error{defineImports, defineWASI, defineMeter} {
 		if err := define(ctx, h.runtime); err != nil {
 			return nil, errors.Join(fmt.Errorf("starting the plugin host: %w", err), h.Close(ctx))
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/edged/edged/engine/record"
 )
@@ -28,6 +27,10 @@ type instance struct {
 	random *rand.ChaCha8
 	// now is the time of the call that runs, in Unix nanoseconds.
 	now int64
+	// allowance is what the guest may still do.
+	allowance allowance
+	// running is what imported functions find the instance by.
+	running callContext
 	// lines counts what the call that runs has logged.
 	lines int
 }
@@ -55,9 +58,8 @@ func instanceOf(ctx context.Context) *instance { return ctx.Value(instanceKey{})
 // is to blame.
 func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst := &instance{plugin: p, random: rand.NewChaCha8(p.sum)}
-	limited, cancel := context.WithTimeout(ctx, initFactor*p.limits.Time)
-	defer cancel()
-	if err := inst.instantiate(limited); err != nil {
+	inst.allowance.begin(ctx, initFactor*p.limits.Time)
+	if err := inst.instantiate(ctx); err != nil {
 		return nil, inst.blame(ctx, "starting", err)
 	}
 	defer func() {
@@ -71,11 +73,11 @@ func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst.about = inst.mod.ExportedFunction(exportDescribe)
 	inst.transform = inst.mod.ExportedFunction(exportTransform)
 	if f := inst.mod.ExportedFunction(exportInit); f != nil {
-		if _, err := inst.call(limited, f); err != nil {
+		if _, err := inst.call(ctx, f); err != nil {
 			return nil, inst.blame(ctx, exportInit, err)
 		}
 	}
-	return inst, inst.applyConfig(ctx, limited)
+	return inst, inst.applyConfig(ctx)
 }
 
 func (inst *instance) instantiate(ctx context.Context) (err error) {
@@ -86,7 +88,7 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 	return err
 }
 
-func (inst *instance) applyConfig(ctx, limited context.Context) error {
+func (inst *instance) applyConfig(ctx context.Context) error {
 	config := inst.plugin.config
 	if inst.configure == nil {
 		if config != nil {
@@ -97,14 +99,14 @@ func (inst *instance) applyConfig(ctx, limited context.Context) error {
 	if config == nil {
 		config = json.RawMessage("{}")
 	}
-	ptr, err := inst.inbox(limited, len(config))
+	ptr, err := inst.inbox(ctx, len(config))
 	if err != nil {
 		return inst.blame(ctx, exportAlloc, err)
 	}
 	if !inst.mem.Write(ptr, config) {
 		return inst.outside(ptr, uint32(len(config)))
 	}
-	result, err := inst.call(limited, inst.configure, uint64(ptr), uint64(len(config)))
+	result, err := inst.call(ctx, inst.configure, uint64(ptr), uint64(len(config)))
 	if err != nil {
 		return inst.blame(ctx, exportConfigure, err)
 	}
@@ -123,9 +125,8 @@ func (inst *instance) describe(ctx context.Context) (Description, error) {
 	if inst.about == nil {
 		return d, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, initFactor*inst.plugin.limits.Time)
-	defer cancel()
-	result, err := inst.call(limited, inst.about)
+	inst.allowance.begin(ctx, initFactor*inst.plugin.limits.Time)
+	result, err := inst.call(ctx, inst.about)
 	if err != nil {
 		return d, inst.blame(ctx, exportDescribe, err)
 	}
@@ -186,7 +187,8 @@ func (inst *instance) call(ctx context.Context, f api.Function, params ...uint64
 	defer recovered(&err)
 	copy(inst.stack[:], params)
 	inst.lines = 0
-	if err := f.CallWithStack(&callContext{ctx, inst}, inst.stack[:]); err != nil {
+	inst.running = callContext{ctx, inst}
+	if err := f.CallWithStack(&inst.running, inst.stack[:]); err != nil {
 		return 0, err
 	}
 	return inst.stack[0], nil
@@ -199,14 +201,11 @@ func (inst *instance) blame(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
 	if f := asFault(err); f != nil {
-		return f
+		return &Fault{Kind: f.Kind, Err: fmt.Errorf("%s: %w", what, f.Err)}
 	}
-	var exit *sys.ExitError
 	switch {
 	case errors.Is(err, errHostPanic):
 		return faultf(FaultHost, "%s: %w", what, err)
-	case errors.As(err, &exit):
-		return faultf(FaultTime, "%s took longer than %s", what, inst.plugin.limits.Time)
 	case errors.Is(err, errExit):
 		return faultf(FaultTrap, "%s: %w", what, errExit)
 	}
@@ -218,10 +217,6 @@ func (inst *instance) close(ctx context.Context) error {
 		return nil
 	}
 	return inst.mod.Close(context.WithoutCancel(ctx))
-}
-
-func (inst *instance) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, inst.plugin.limits.Time)
 }
 
 func unixNano(t time.Time) int64 {

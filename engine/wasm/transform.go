@@ -162,13 +162,12 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 	p := inst.plugin
 	p.calls.Add(1)
 	inst.now = now
-	limited, cancel := inst.deadline(ctx)
-	defer cancel()
+	inst.allowance.begin(ctx, p.limits.Time)
 	size := callHeader
 	for i := range in {
 		size += recordFrameSize(&in[i])
 	}
-	ptr, err := inst.inbox(limited, size)
+	ptr, err := inst.inbox(ctx, size)
 	if err != nil {
 		return inst.blame(ctx, exportAlloc, err)
 	}
@@ -177,7 +176,7 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 		return inst.outside(ptr, uint32(size))
 	}
 	appendCall(view[:0], opTransform, in, size, now)
-	result, err := inst.call(limited, inst.transform, uint64(ptr), uint64(size))
+	result, err := inst.call(ctx, inst.transform, uint64(ptr), uint64(size))
 	if err != nil {
 		return inst.blame(ctx, exportTransform, err)
 	}
