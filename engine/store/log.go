@@ -208,9 +208,6 @@ func (l *Log) openStream(ctx context.Context) error {
 		AllowAtomicPublish: true,
 		Metadata:           map[string]string{},
 	}
-	if l.opts.DropOldest {
-		cfg.Discard = jetstream.DiscardOld
-	}
 	old, err := l.js.Stream(ctx, l.opts.Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -412,11 +409,37 @@ func (l *Log) hasRoom(ctx context.Context, bytes int64) (bool, error) {
 		defer l.mu.Unlock()
 		return l.used+bytes <= l.opts.MaxBytes
 	}
-	if l.opts.DropOldest || bytes == 0 || fits() {
+	if bytes == 0 || fits() {
 		return true, nil
 	}
-	err := l.measure(ctx)
-	return fits(), err
+	if err := l.measure(ctx); err != nil || fits() || !l.opts.DropOldest {
+		return fits(), err
+	}
+	return true, l.dropOldest(ctx, fits)
+}
+
+// dropOldest removes the oldest eighth of the log until enough is gone or
+// nothing is left. The server could do that itself (DiscardOld), but it would
+// drop the commit entries of lanes that stand still: their numbers would begin
+// anew and their next commit be refused for ever.
+func (l *Log) dropOldest(ctx context.Context, enough func() bool) error {
+	last := l.Durable()
+	for !enough() {
+		info, err := l.stream.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("asking for the size of %s: %w", l.opts.Stream, err)
+		}
+		first := info.State.FirstSeq
+		if first > last {
+			return nil
+		}
+		next := first + max((last-first+1)/8, 1)
+		if err := l.Purge(ctx, next); err != nil {
+			return err
+		}
+		l.opts.Logger.Warn("the log is full, its oldest entries are dropped", "stream", l.opts.Stream, "messages", next-first)
+	}
+	return nil
 }
 
 const (
