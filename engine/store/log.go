@@ -65,6 +65,8 @@ type Log struct {
 	in      chan *Group
 	stop    chan struct{} // closed by Close: take what waits, then end
 	done    chan struct{}
+	hurry   chan struct{} // closed by StopWaiting
+	refused bool          // the committer's: a group was refused for want of room
 	durable atomic.Uint64 // stream sequence up to which everything is flushed
 	newest  atomic.Uint64 // stream sequence of the newest outbox
 	full    atomic.Bool
@@ -73,6 +75,8 @@ type Log struct {
 	room    Signal     // something was purged
 	filled  Signal     // a commit found no room
 	writing sync.Mutex // held for one commit
+
+	stopWaiting func() // once
 
 	mu    sync.Mutex
 	used  int64 // bytes on disk, as estimated since the server was last asked
@@ -141,6 +145,9 @@ func (g *Group) bytes() (n int) {
 // ErrClosed is returned when the log has been closed.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrNoRoom tells a group that the log is full and no longer waits for room.
+var ErrNoRoom = errors.New("the store is full")
+
 // Open creates or opens the log and starts its committer.
 func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	js, err := jetstream.New(nc)
@@ -149,8 +156,9 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, nc: nc, js: js, batch: broker.NewAtomicBatch(nc), lanes: map[string]*Lane{},
-		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}),
+		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	l.stopWaiting = sync.OnceFunc(func() { close(l.hurry) })
 	if err := l.openStream(ctx); err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", opts.Stream, err)
 	}
@@ -283,10 +291,16 @@ func (l *Log) append(ctx context.Context, g *Group) error {
 // localMaxAtomic is what an edge's broker is configured to take in one batch.
 const localMaxAtomic = broker.LocalMaxAtomic
 
-// Close commits what waits and stops the committer. When ctx ends first it
-// returns its error and what was not committed is told so through Done. No
+// StopWaiting makes a full log refuse groups, with [ErrNoRoom], instead of
+// letting them wait for room: the edge is about to stop. After the first refusal
+// every group is refused, so that no position passes one that was not stored.
+func (l *Log) StopWaiting() { l.stopWaiting() }
+
+// Close commits what waits and fits, and stops the committer. When ctx ends
+// first it returns its error. What was not committed is told so through Done. No
 // Append may run or follow.
 func (l *Log) Close(ctx context.Context) error {
+	l.StopWaiting()
 	close(l.stop)
 	select {
 	case <-l.done:
