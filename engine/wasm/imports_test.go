@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/edged/edged/engine/record"
 )
 
 // reporting assembles a plugin that runs code and then drops the record, with
@@ -261,22 +259,5 @@ func TestCompiledCodeIsCached(t *testing.T) {
 	}
 	if _, err := NewHost(t.Context(), Options{CacheDir: "/dev/null/x"}); err == nil {
 		t.Error("a cache in an impossible place was opened")
-	}
-}
-
-func TestLargeRecordsComeAlone(t *testing.T) {
-	in := testRecords("a", "b", "c", "d")
-	in[1].Payload = append(append([]byte(`{"x":"`), bytes.Repeat([]byte("y"), callBytes)...), `"}`...)
-	if n := chunk(in); n != 1 {
-		t.Errorf("the first call has %d records, want 1", n)
-	}
-	if n := chunk(in[1:]); n != 1 {
-		t.Errorf("the second call has %d records, want 1", n)
-	}
-	if n := chunk(in[2:]); n != 2 {
-		t.Errorf("the third call has %d records, want 2", n)
-	}
-	if n := chunk(make([]record.Record, 1000)); n != callRecords {
-		t.Errorf("a call has %d records, want %d", n, callRecords)
 	}
 }
