@@ -293,7 +293,7 @@ func TestAFullQueueLetsMessagesWait(t *testing.T) {
 				t.Fatal(err)
 			}
 			got = append(got, m.ID)
-			if err := r.queue.Log().Purge(t.Context(), s.Seq+1); err != nil {
+			if err := r.queue.Log().Purge(t.Context(), s.Next); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -115,7 +115,7 @@ func (h *testHub) holds(edge, kind, lane string, last uint64) {
 	}
 	want := uint64(1)
 	for _, msg := range h.read(stream, prefix+"."+record.Token(edge)+"."+record.Token(lane)+".>") {
-		if got := msg.Headers().Get(store.HeaderNumber); got != strconv.FormatUint(want, 10) {
+		if got := msg.Headers().Get(sync.HeaderNumber); got != strconv.FormatUint(want, 10) {
 			h.t.Fatalf("%s of %s: number %s arrived, want %d", lane, edge, got, want)
 		}
 		if kind == "records" && string(msg.Data()) != string(body(lane, want)) {

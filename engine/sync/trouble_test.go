@@ -12,7 +12,6 @@ import (
 
 	"github.com/edged/edged/engine/hub"
 	"github.com/edged/edged/engine/record"
-	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
 
@@ -210,7 +209,7 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish := func(subject, number string, data []byte) {
-		msg := &nats.Msg{Subject: subject, Header: nats.Header{store.HeaderNumber: {number}}, Data: data}
+		msg := &nats.Msg{Subject: subject, Header: nats.Header{sync.HeaderNumber: {number}}, Data: data}
 		if _, err := h.js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +227,7 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 	}
 	gone := map[string]bool{"7": true, "8": true, "80": true}
 	for _, msg := range h.read(sync.HubRecordStream, sync.HubRecordSubject+".edge.a.>") {
-		if gone[msg.Headers().Get(store.HeaderNumber)] {
+		if gone[msg.Headers().Get(sync.HeaderNumber)] {
 			meta, err := msg.Metadata()
 			if err != nil {
 				t.Fatal(err)
