@@ -88,9 +88,12 @@ type laneCommit struct {
 	packs  []pack
 }
 
-// store commits groups; it waits for room and retries until they are stored or
-// the log is closed hard.
+// store commits groups; it waits for room and retries until they are stored, the
+// log is full and no longer waits, or it is closed hard.
 func (l *Log) store(groups []*Group) error {
+	if l.refused {
+		return ErrNoRoom
+	}
 	ctx := context.Background()
 	var bytes int64
 	for _, g := range groups {
@@ -115,9 +118,16 @@ func (l *Log) store(groups []*Group) error {
 		}
 		l.full.Store(full)
 		l.filled.Broadcast()
+		var hurry <-chan struct{}
+		if full {
+			hurry = l.hurry
+		}
 		select {
 		case <-purged:
 		case <-time.After(wait):
+		case <-hurry:
+			l.refused = true
+			return ErrNoRoom
 		}
 		wait = min(2*wait, retryMost)
 	}
