@@ -295,13 +295,9 @@ func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 	var messages []broker.Message
 	for _, c := range plan {
 		for i := range c.packs {
-			size := len(c.packs[i].commit) + len(c.packs[i].outbox) + 256
-			for j := range c.packs[i].entries {
-				size += len(c.packs[i].entries[j].Data) + 4
-			}
 			messages = append(messages, broker.Message{
 				Subject: l.packSubject(c.lane, &c.packs[i]),
-				Data:    appendPack(make([]byte, 0, size), &c.packs[i], l.opts.Subject),
+				Data:    encodePack(&c.packs[i], l.opts.Subject),
 			})
 		}
 	}
@@ -332,11 +328,7 @@ func (l *Log) apply(plan []*laneCommit, seq uint64) {
 	for _, c := range plan {
 		total += len(c.packs)
 		for i := range c.packs {
-			p := &c.packs[i]
-			bytes += int64(len(p.commit) + len(p.outbox) + entryOverhead)
-			for j := range p.entries {
-				bytes += int64(len(p.entries[j].Data) + 4)
-			}
+			bytes += int64(c.packs[i].size())
 		}
 	}
 	at := seq - uint64(total) + 1

@@ -277,18 +277,15 @@ func (l *Log) packSubject(lane *Lane, p *pack) string {
 
 func (l *Log) outboxFilter() string { return l.opts.Subject + ".*" + tokenOutbox }
 
-// Append hands g to the committer of the lane's log. It blocks while the committer is busy and
-// the waiting line is full, until ctx ends; after an error Done is not called.
-// A group is never split: more than about 16,000 entries are refused.
+// Append hands g to the committer of the lane's log. It blocks while the
+// committer is busy and the waiting line is full, until ctx ends; after an error
+// Done is not called. A group is stored whole or not at all.
 func (l *Lane) Append(ctx context.Context, g *Group) error {
 	g.lane = l
 	return l.log.append(ctx, g)
 }
 
 func (l *Log) append(ctx context.Context, g *Group) error {
-	if len(g.Entries) > localMaxAtomic-64 {
-		return fmt.Errorf("appending %d entries at once: at most %d are possible", len(g.Entries), localMaxAtomic-64)
-	}
 	select {
 	case <-l.stop:
 		return ErrClosed
@@ -303,9 +300,6 @@ func (l *Log) append(ctx context.Context, g *Group) error {
 		return ctx.Err()
 	}
 }
-
-// localMaxAtomic is what an edge's broker is configured to take in one batch.
-const localMaxAtomic = broker.LocalMaxAtomic
 
 // StopWaiting makes a full log refuse groups, with [ErrNoRoom], instead of
 // letting them wait for room: the edge is about to stop. After the first refusal
