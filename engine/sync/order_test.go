@@ -65,7 +65,7 @@ func TestAnAlarmPassesABacklog(t *testing.T) {
 	p := newProxy(t, h.leaf())
 	e := startEdge(t, "edge", t.TempDir(), link("hub", p))
 	a := e.lane("a")
-	e.put(a, 20_000)
+	e.put(a, 3_000)
 	r := e.prepare(remoteOptions{lanes: lanes(a)}).run()
 	r.until("the backlog drains", func() bool { pushes, _, _ := r.account(); return len(pushes) > 5 })
 	e.message(record.Critical, "a", 1)
@@ -77,7 +77,7 @@ func TestAnAlarmPassesABacklog(t *testing.T) {
 	if alarm < 0 || alarm > len(stored)+2 {
 		t.Errorf("the alarm went as push %d of %d, after %d when it was durable", alarm, len(pushes), len(stored))
 	}
-	h.holds("edge", "records", "a", 20_000)
+	h.holds("edge", "records", "a", 3_000)
 }
 
 // TestBatchPolicy holds when a batch goes: full by count, full by bytes, old
