@@ -22,6 +22,7 @@ const (
 	HubQueueSubject  = "edged.hub.queue"
 	HubLedgerRecords = "edged.hub.ledger.records"
 	HubLedgerQueue   = "edged.hub.ledger.queue"
+	HubLedgerHTTP    = "edged.hub.ledger.http" // .records or .queue, and a hash of edge and key
 )
 
 // LedgerEntry is the last message of every batch at the hub. It commits
@@ -133,4 +134,5 @@ func (f *Feed) String() string {
 type Position struct {
 	Last  uint64 // everything up to this number is settled
 	Total uint64 // entries the remote has
+	Aside uint64 // entries up to Last that it has refused and that are to be sent again
 }

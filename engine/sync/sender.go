@@ -64,6 +64,7 @@ type FeedSender struct {
 	bytes   int
 	oldest  time.Time // when the oldest pending entry was first seen
 	round   time.Time // when the next round of an `every` begins
+	later   time.Time // the remote has put this feed off until then
 
 	mu       sync.Mutex
 	at       Position
@@ -218,7 +219,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.pending, f.bytes, f.round = f.pending[:0], 0, time.Time{}
+	f.pending, f.bytes, f.round, f.later = f.pending[:0], 0, time.Time{}, time.Time{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
@@ -239,18 +240,19 @@ func (s *Sender) turn(ctx context.Context) (progress bool, wait time.Duration, e
 	wait = idle
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
-			sent, _, err := s.step(ctx, f, true)
+			sent, due, err := s.attempt(ctx, f, true)
 			if err != nil {
 				return progress, 0, err
 			}
 			if !sent {
+				wait = min(wait, due)
 				break
 			}
 			progress = true
 		}
 	}
 	for _, f := range s.records {
-		sent, due, err := s.step(ctx, f, s.flush.Load())
+		sent, due, err := s.attempt(ctx, f, s.flush.Load())
 		if err != nil {
 			return progress, 0, err
 		}
@@ -283,7 +285,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now {
 		return false, wait, nil
 	}
-	push, cancel := context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
+	push, cancel := f.pushContext(ctx)
 	defer cancel()
 	if err := f.session.Push(push, f.pending, f.reader.Number()); err != nil {
 		f.note(err)
@@ -374,20 +376,17 @@ func (f *FeedSender) Sent() uint64 {
 	return f.at.Total - f.base.Total
 }
 
-// Waiting returns how many entries the remote has yet to settle.
+// Waiting returns how many entries the remote has yet to settle, those put
+// aside for another try among them.
 func (f *FeedSender) Waiting() uint64 {
-	newest := f.Feed.Lane.Last()
 	at, _, _ := f.Status()
-	if at.Last >= newest {
-		return 0
-	}
-	return newest - at.Last
+	return f.behind() + at.Aside
 }
 
 // Floor returns the stream sequence from which on this feed still needs its
 // log, given that everything up to durable was there before the call (I3).
 func (f *FeedSender) Floor(durable uint64) uint64 {
-	if f.Waiting() == 0 {
+	if f.behind() == 0 { // what was put aside is kept apart
 		return durable + 1
 	}
 	f.mu.Lock()
