@@ -357,7 +357,12 @@ func (r *HTTP) judge(c call, resp *http.Response, answer []byte, unread error) o
 		if c.batch != (resp.StatusCode == http.StatusMultiStatus) && resp.StatusCode != http.StatusOK {
 			break // an acceptance of the other kind of request
 		}
-		if c.batch { // a message's acceptance is the status alone
+		if !c.batch { // its acceptance is the status, unless another page speaks
+			if isPage(resp.Header, answer) {
+				out.err = fmt.Errorf("%s answered %d with a web page: a login page may stand in between", r.base, resp.StatusCode)
+				return out
+			}
+		} else {
 			if out.err = unread; unread != nil {
 				return out
 			}
@@ -381,6 +386,11 @@ func (r *HTTP) judge(c call, resp *http.Response, answer []byte, unread error) o
 	}
 	out.err = say()
 	return out
+}
+
+// isPage tells a page for people from the answer of an API.
+func isPage(h http.Header, answer []byte) bool {
+	return strings.HasPrefix(h.Get("Content-Type"), "text/html") || bytes.HasPrefix(bytes.TrimSpace(answer), []byte("<"))
 }
 
 // statusText is an answer's status for a person.

@@ -33,7 +33,7 @@ func httpSpec() config.Spec {
 			"- 401, 403: the remote is degraded; the token is read again and everything waits.\n" +
 			"- 429, 503: everything waits for as long as `Retry-After` says, within max_retry_after.\n" +
 			"- Anything else, or no answer in time: nothing counts as synced, the same request is sent again later.\n\n" +
-			"Messages are accepted with 200, 201 or 202. An HTTP API has no ledger that `edged audit` could compare: " +
+			"Messages are accepted with 200, 201 or 202, unless the answer is a web page, which is not the API's. An HTTP API has no ledger that `edged audit` could compare: " +
 			"what it acknowledged counts as synced, durably kept at the edge.",
 		Args: []config.Arg{
 			{Name: "url", Type: config.String, Required: true, Check: checkURL, Doc: "Where the API is, like `https://ingest.example.com/v1`."},
