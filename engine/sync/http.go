@@ -52,6 +52,8 @@ type HTTP struct {
 	client *http.Client
 	stream jetstream.Stream
 
+	compressor compressor
+
 	mu       sync.Mutex
 	encoding string
 	proven   bool // the API has taken something in that encoding
@@ -305,7 +307,7 @@ func (r *HTTP) post(ctx context.Context, c call) (outcome, error) {
 func (r *HTTP) try(ctx context.Context, c call, encoding string) outcome {
 	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
 	defer cancel()
-	body, err := compress(encoding, c.body)
+	body, err := r.compressor.compress(encoding, c.body)
 	if err != nil {
 		return outcome{verdict: failed, err: fmt.Errorf("compressing: %w", err)}
 	}

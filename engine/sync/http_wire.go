@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -56,25 +57,41 @@ func batchBody(entries []store.Stored) []byte {
 	return append(body, "]}"...)
 }
 
-// compress returns body in that content encoding.
-func compress(encoding string, body []byte) ([]byte, error) {
-	var out bytes.Buffer
+// compressor keeps its encoders, which cost more to make than to use. Its
+// method may be called from any goroutine.
+type compressor struct {
+	mu   sync.Mutex
+	gzip *gzip.Writer
+	zstd *zstd.Encoder
+}
+
+// compress returns body in that content encoding, in memory of its own: a
+// request may read it after it has failed.
+func (c *compressor) compress(encoding string, body []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch encoding {
 	case "gzip":
-		w := gzip.NewWriter(&out)
-		if _, err := w.Write(body); err != nil {
+		var out bytes.Buffer
+		if c.gzip == nil {
+			c.gzip = gzip.NewWriter(&out)
+		}
+		c.gzip.Reset(&out)
+		if _, err := c.gzip.Write(body); err != nil {
 			return nil, err
 		}
-		if err := w.Close(); err != nil {
+		if err := c.gzip.Close(); err != nil {
 			return nil, err
 		}
 		return out.Bytes(), nil
 	case "zstd":
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			return nil, err
+		if c.zstd == nil {
+			var err error
+			if c.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true)); err != nil {
+				return nil, err
+			}
 		}
-		return w.EncodeAll(body, nil), w.Close()
+		return c.zstd.EncodeAll(body, nil), nil
 	}
 	return body, nil
 }
