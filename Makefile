@@ -28,6 +28,12 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
 	done
 
+ROUNDS ?= 500
+
+.PHONY: torture
+torture: ## Kill edge and hub ROUNDS times (500) at random moments and hold what arrived against what was read
+	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^TestKill9$$' ./cmd/edged
+
 .PHONY: setup
 setup: # what `test` needs beside Go
 	.ci/setup

@@ -68,6 +68,7 @@ type Engine struct {
 	remotes   []*remote
 	control   *control
 	baseline  Counts
+	marks     map[string]waterMark // as last saved; Open's, then housekeeping's
 
 	closers []closer
 }
@@ -123,6 +124,7 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 	for _, step := range []func(context.Context) error{
 		e.openBroker,    // locks the directory, so it comes first; embedded hubs with it
 		e.openStore,     // what was acknowledged before
+		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
 		e.openPipelines, // on plugins and store
 		e.openRemotes,   // on pipelines and broker
@@ -222,7 +224,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	err := e.wait(ctx, collected, failed, stopCollecting)
 	stopBackground()
 	parts.Wait()
-	return errors.Join(err, e.saveState(after))
+	return errors.Join(err, e.saveState(after), e.saveHighWater())
 }
 
 // wait returns when the engine is to stop and every source has ended.
@@ -232,11 +234,20 @@ func (e *Engine) wait(ctx context.Context, collected, failed <-chan error, stopC
 		stopCollecting()
 		return errors.Join(err, <-collected)
 	case err := <-collected:
-		if err != nil || !e.opts.UntilDrained || ctx.Err() != nil {
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	return e.drain(ctx, failed)
+	if e.opts.UntilDrained {
+		return e.drain(ctx, failed)
+	}
+	// Every source has ended; what is stored is still to be synced.
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Close stops what Open started, in reverse. Run has returned, or was never

@@ -20,9 +20,6 @@ const (
 	stateBucket = "EDGED_STATE"
 	// housekeepEvery is how often positions are saved and storage is freed.
 	housekeepEvery = 2 * time.Second
-	// purgeStep is how many stream messages must be free before a purge is worth
-	// it; a full store purges for less.
-	purgeStep = 10_000
 )
 
 // stateStore remembers, across restarts, what each remote was known to have. It
@@ -85,15 +82,22 @@ func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
-	if p.Epoch != f.Epoch {
+	if p.Epoch != epochOf(f.Lane) {
 		return sync.Position{}
 	}
 	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside}
 }
 
-// settledEverywhere reports whether some remote is known to have all of a lane
-// that no pipeline owns any more.
-func (s *stateStore) settled(lane *store.Lane, epoch string) bool {
+// epochOf is the epoch of a lane's newest era.
+func epochOf(lane *store.Lane) string {
+	eras := lane.Eras()
+	return eras[len(eras)-1].Epoch
+}
+
+// settled reports whether some remote is known to have all of a lane that no
+// pipeline owns any more.
+func (s *stateStore) settled(lane *store.Lane) bool {
+	epoch := epochOf(lane)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, p := range s.saved {
@@ -115,7 +119,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
-			p := savedPosition{Epoch: f.Feed.Epoch, Last: at.Last, Total: at.Total, Aside: at.Aside, LastSync: lastSync}
+			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, LastSync: lastSync}
 			e.state.mu.Lock()
 			old := e.state.saved[key]
 			e.state.mu.Unlock()
@@ -143,41 +147,28 @@ func (e *Engine) saveState(ctx context.Context) error {
 // housekeep saves positions and frees what every remote has, until ctx ends.
 func (e *Engine) housekeep(ctx context.Context) {
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+		if lane.Last() > 0 && !e.state.settled(lane) {
 			e.log.Warn("a pipeline is no longer configured and has records that may not be synced; they are kept",
 				"pipeline", lane.Name(), "stored", lane.Last())
 		}
 	}
 	tick := time.NewTicker(housekeepEvery)
 	defer tick.Stop()
-	var records, messages uint64 // purged up to
+	keeper := &keeper{engine: e}
 	for {
+		filled, queueFilled := e.records.Filled(), e.queue.Log().Filled()
 		select {
 		case <-tick.C:
+		case <-filled:
+		case <-queueFilled:
 		case <-ctx.Done():
 			return
 		}
-		if err := e.saveState(ctx); err != nil && ctx.Err() == nil {
+		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))
+		if err != nil && ctx.Err() == nil {
 			e.log.Warn("housekeeping", "error", err)
 		}
-		records = e.purge(ctx, e.records, records, e.recordFloor())
-		messages = e.purge(ctx, e.queue.Log(), messages, e.messageFloor())
 	}
-}
-
-// purge frees log below floor when that is worth it, and returns how far it is
-// purged.
-func (e *Engine) purge(ctx context.Context, log *store.Log, purged, floor uint64) uint64 {
-	if floor <= purged+1 || (floor-purged < purgeStep && !log.Full()) {
-		return purged
-	}
-	if err := log.Purge(ctx, floor); err != nil {
-		if ctx.Err() == nil {
-			e.log.Warn("freeing storage", "error", err)
-		}
-		return purged
-	}
-	return floor
 }
 
 // recordFloor returns the stream sequence from which on the record log is still
@@ -204,7 +195,7 @@ func (e *Engine) recordFloor() uint64 {
 		}
 	}
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane, e.records.Epoch()) {
+		if lane.Last() > 0 && !e.state.settled(lane) {
 			return 0
 		}
 	}

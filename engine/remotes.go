@@ -100,7 +100,7 @@ func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, log *slog.L
 	switch cfg.Kind {
 	case "nats":
 		return sync.OpenNATS(sync.NATSOptions{
-			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now,
+			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
 		})
 	case "http":
 		return e.openHTTP(ctx, cfg, log)
@@ -144,11 +144,12 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 
 func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
-		sender := r.sender.Add(f, policy, every, e.state.position(r.cfg.Name, f))
+		f.Known = e.state.position(r.cfg.Name, f)
+		sender := r.sender.Add(f, policy, every)
 		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
 	}
 	for _, priority := range record.Priorities {
-		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority), Epoch: e.queue.Log().Epoch()}
+		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority)}
 		if len(syncs) < len(e.pipelines) {
 			f.Want = wants(syncs)
 		}
@@ -156,7 +157,7 @@ func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 	}
 	for _, p := range e.pipelines {
 		if s := syncs[p]; s != nil {
-			f := &sync.Feed{Kind: sync.Records, Lane: p.lane, Epoch: e.records.Epoch()}
+			f := &sync.Feed{Kind: sync.Records, Lane: p.lane}
 			b := p.cfg.Batch
 			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
 		}

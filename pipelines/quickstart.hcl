@@ -41,8 +41,9 @@ pipeline "motes" {
     data_type = "sensor_reading"
 
     # The file carries no timestamps. The motes were read every 5 s on
-    # 2010-07-10, so the time is derived: start + 5 s x reading.
-    timestamp = timeadd("2010-07-10T00:00:00Z", "${5 * input.reading}s")
+    # 2010-07-10, so the time is derived: start + 5 s x reading, the start
+    # (midnight UTC) in seconds since 1970.
+    timestamp = fromunix(1278720000 + 5 * input.reading)
 
     payload = {
       temperature = input.temperature

@@ -279,6 +279,13 @@ func TestChecks(t *testing.T) {
 		{natsSpec(), `subject = "a..b"
 			urls = []
 			queue_group = "a b"`, []string{"not a NATS subject", "queue group", "The list urls is empty"}},
+		{natsSpec(), `subject = ">"`, []string{"collected again for ever"}},
+		{natsSpec(), `subject = "edged.records.>"`, []string{"collected again for ever"}},
+		{natsSpec(), `subject = "*.records.>"`, []string{"collected again for ever"}},
+		{natsSpec(), `subject = "$JS.>"`, []string{"collected again for ever"}},
+		{natsSpec(), `subject = "*"`, nil},
+		{natsSpec(), `subject = ">"
+			urls = ["nats://elsewhere"]`, nil},
 		{natsSpec(), `subject = "a.>"
 			credentials = "x"`, []string{"the edge's own needs none"}},
 	}

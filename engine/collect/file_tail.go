@@ -234,15 +234,10 @@ func (t *tail) take(ctx context.Context, atEnd bool) error {
 	t.mapper.freshArena()
 	whole, overlong := t.text, false
 	for !t.full() && len(t.text) > 0 {
-		e := t.format.next(t.text, atEnd)
-		if limit := t.src.maxLine; e.size > limit || e.size == 0 && len(t.text) > limit {
-			if e = lineEntry(t.text, atEnd); e.size == 0 {
-				overlong = true
-				break
-			}
-			if e.err = errRowTooLong; e.size > limit {
-				e.err = errTooLong
-			}
+		e := t.next(atEnd)
+		if e.size == 0 && len(t.text) > t.src.maxLine {
+			overlong = true
+			break
 		}
 		if e.size == 0 {
 			break
@@ -261,6 +256,24 @@ func (t *tail) take(ctx context.Context, atEnd bool) error {
 	}
 	t.adapt(taken)
 	return nil
+}
+
+// next finds the entry that text begins with. It looks at no more than an entry
+// may have, so that what it finds does not depend on how much was read at once.
+func (t *tail) next(atEnd bool) entry {
+	limit := t.src.maxLine
+	if len(t.text) <= limit {
+		return t.format.next(t.text, atEnd)
+	}
+	e := t.format.next(t.text[:limit+1], false)
+	if e.size > 0 && e.size <= limit {
+		return e
+	}
+	e = lineEntry(t.text, atEnd)
+	if e.err = errRowTooLong; e.size > limit {
+		e.err = errTooLong
+	}
+	return e
 }
 
 // adapt chooses how much text to have for the next batch.
@@ -407,14 +420,15 @@ func (t *tail) reject(raw []byte, size int, err error) {
 }
 
 // skipLine passes over the line at the position, which is longer than may be
-// held in memory (I9), and keeps its beginning as a dead letter.
+// held in memory (I9), and keeps its beginning as a dead letter. What is kept
+// does not depend on how much was read at once.
 func (t *tail) skipLine(ctx context.Context) error {
-	start := t.text[:min(len(t.text), maxRawBytes)]
-	size, ended := len(t.text), false
+	kept := bytes.Clone(t.text[:min(len(t.text), maxRawBytes)])
+	size, lines := len(t.text), 0
 	t.seen.add(t.text)
 	t.text = nil
 	chunk := make([]byte, maxRead)
-	for !ended && !t.sealed {
+	for lines == 0 && !t.sealed {
 		n, err := t.f.ReadAt(chunk, t.at.Offset+int64(size))
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -430,16 +444,17 @@ func (t *tail) skipLine(ctx context.Context) error {
 		}
 		part := chunk[:n]
 		if i := bytes.IndexByte(part, '\n'); i >= 0 {
-			part, ended = part[:i+1], true
+			part, lines = part[:i+1], 1
 		}
 		t.seen.add(part)
+		kept = append(kept, part[:min(len(part), maxRawBytes-len(kept))]...)
 		size += len(part)
 	}
-	lines := 0
-	if ended {
-		lines = 1
+	length := size - lines
+	if bytes.HasSuffix(t.seen.tail[:len(t.seen.tail)-lines], []byte{'\r'}) {
+		length--
 	}
-	t.reject(start, size-lines, errTooLong)
+	t.reject(kept[:min(len(kept), length)], length, errTooLong)
 	t.at.Offset += int64(size)
 	t.at.Line += int64(lines)
 	return nil

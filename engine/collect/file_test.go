@@ -12,6 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/record"
 )
 
@@ -228,6 +232,86 @@ func checkRejected(t *testing.T, sink *memorySink, want, raw []string) {
 			t.Errorf("dead letter %d: raw %.60q, want %.60q", i, d.Raw, kept)
 		}
 	}
+}
+
+// Whatever a file holds, a restart after any batch gives exactly what the
+// first run gave behind it, dead letters with their ids and places included.
+func TestRestartAnywhere(t *testing.T) {
+	good := map[string][]string{
+		formatNDJSON: {"{\"n\":1}", "{\"n\":2}\r", "", " ", "{", "\xff", "[]", "{\"x\":\"" + strings.Repeat("x", 900) + "\"}", strings.Repeat("y", 1500), strings.Repeat("z", 20000), strings.Repeat("z", 40000) + "\r", "{\"id\":\"a\",\"payload\":{}}"},
+		formatCSV:    {"1,2", "3,\r", "", "\"a\nb\",\"c\"\"\"", "\"lost", "1", "1,2,3", "\xff,1", "x\"y,1", "\"x\"y,1", strings.Repeat("x", 1500) + ",1", "\"" + strings.Repeat("x\n", 300) + "\",1", strings.Repeat("z", 20000), strings.Repeat("z", 40000) + "\r"},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		format := rapid.SampledFrom([]string{formatNDJSON, formatCSV}).Draw(t, "format")
+		usual := rapid.IntRange(1, 60).Draw(t, "usual lines between the others")
+		var text strings.Builder
+		if rapid.Bool().Draw(t, "byte order mark") {
+			text.Write(byteOrderMark)
+		}
+		if format == formatCSV {
+			text.WriteString("a,b\n")
+		}
+		for _, line := range rapid.SliceOfN(rapid.SampledFrom(good[format]), 0, 60).Draw(t, "lines") {
+			text.WriteString(strings.Repeat(good[format][0]+"\n", usual))
+			text.WriteString(line + "\n")
+		}
+		if rapid.Bool().Draw(t, "last line without an end") {
+			text.WriteString(good[format][0])
+		}
+		dir, err := os.MkdirTemp("", "restart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		}()
+		path := filepath.Join(dir, "in")
+		if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run := func(position json.RawMessage) *memorySink {
+			s, err := openFile(testOptions(newStepClock()), parseRestart(t, path, format))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sink := &memorySink{}
+			if err := s.Run(context.Background(), position, sink); err != nil {
+				t.Fatal(err)
+			}
+			return sink
+		}
+		whole := run(nil)
+		records, rejected := whole.records(), whole.rejected()
+		for i, b := range whole.all() {
+			records, rejected = records[len(b.Records):], rejected[len(b.Rejected):]
+			rest := run(b.Position)
+			if !slices.EqualFunc(records, rest.records(), sameRecord) {
+				t.Fatalf("after batch %d: %d records, want %d, and the same", i, len(rest.records()), len(records))
+			}
+			if d := cmp.Diff(summaries(rejected), summaries(rest.rejected())); d != "" {
+				t.Fatalf("after batch %d (-want +got):\n%s", i, d)
+			}
+		}
+	})
+}
+
+// summaries tells dead letters in a line each.
+func summaries(all []record.DeadLetter) []string {
+	lines := make([]string, len(all))
+	for i, d := range all {
+		lines[i] = fmt.Sprintf("%s line %s byte %s: %s; %d bytes %.20q", d.ID, d.Detail["line"], d.Detail["byte"], d.Error, len(d.Raw), d.Raw)
+	}
+	return lines
+}
+
+func parseRestart(t *rapid.T, path, format string) config.Args {
+	a, diags := config.ParseBlock(fileSpec(), fmt.Appendf(nil, "path = %q\nformat = %q\nmax_line = \"1KiB\"", path, format), "test.hcl")
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	return a
 }
 
 // A line far longer than max_line passes through bounded memory, and a restart
@@ -449,7 +533,7 @@ func TestFollowHugeLine(t *testing.T) {
 	f.wake()
 	f.step(`{"n":2}`)
 	d := f.sink.rejected()
-	if len(d) != 1 || d[0].Detail["bytes"] != "4001" {
+	if len(d) != 1 || string(d[0].Raw) != strings.Repeat("z", 4001) {
 		t.Errorf("rejected %v", d)
 	}
 }
@@ -468,4 +552,31 @@ func TestFollowUntilEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	diff(t, "payloads", []string{`{"n":1}`, `{"n":2}`}, sink.payloads())
+}
+
+// A file that is read for the first time was not replaced: no warning, and no
+// new generation, which ids are made of.
+func TestAFreshFileIsNotAReplacedOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.csv")
+	if err := os.WriteFile(path, []byte("a\n1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	opts := testOptions(newStepClock())
+	opts.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	source, err := openFile(opts, parse(t, fileSpec(), "path = %q\nformat = \"csv\"", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sink memorySink
+	if err := source.Run(t.Context(), nil, &sink); err != nil {
+		t.Fatal(err)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("logged %s", &logged)
+	}
+	at, err := parseFilePosition(sink.batches[len(sink.batches)-1].Position)
+	if err != nil || at.Generation != 0 {
+		t.Errorf("position %+v, %v", at, err)
+	}
 }

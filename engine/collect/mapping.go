@@ -311,7 +311,7 @@ func (o Options) reject(raw []byte, origin string, reason error, detail map[stri
 		Error:    validText(reason.Error()),
 		Detail:   detail,
 		Time:     o.Host.Now().UTC(),
-		Raw:      append([]byte(nil), raw...),
+		Raw:      append([]byte{}, raw...),
 	}
 }
 

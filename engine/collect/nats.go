@@ -22,7 +22,7 @@ const natsInFlight = 32
 
 func natsSpec() config.Spec {
 	args := []config.Arg{
-		{Name: "subject", Type: config.String, Required: true, Doc: "The subject to subscribe to; it may have the wildcards * and >."},
+		{Name: "subject", Type: config.String, Required: true, Doc: "The subject to subscribe to; it may have the wildcards * and >. On the edge's own server it must begin with a word of your own."},
 		{Name: "urls", Type: config.StringList, Doc: "The NATS servers, like \"nats://broker:4222\". Without it the edge's own embedded server is used."},
 		{Name: "credentials", Type: config.String, Doc: "With urls: a credentials file. A relative path is relative to the pipeline file's folder."},
 		{Name: "queue_group", Type: config.String, Doc: "Share the messages with the other subscribers of that group: each message goes to one of them."},
@@ -57,6 +57,9 @@ func checkNATS(a config.Args) hcl.Diagnostics {
 	if s := a.String("subject"); !validSubject(s) {
 		diags = append(diags, a.Error("subject", "Invalid subject", fmt.Sprintf("%q is not a NATS subject: words without spaces, separated by dots, where a word may be * and the last may be >.", s)))
 	}
+	if s := a.String("subject"); validSubject(s) && !a.Given("urls") && takesOwn(s) {
+		diags = append(diags, a.Error("subject", "Subject of edged itself", fmt.Sprintf("On the edge's own server %q takes what edged itself publishes there, so that a record would be collected again for ever. Begin the subject with a word of your own, and neither with edged, $ or _INBOX nor with a wildcard.", s)))
+	}
 	if q := a.String("queue_group"); a.Given("queue_group") && (q == "" || strings.ContainsAny(q, " \t\r\n")) {
 		diags = append(diags, a.Error("queue_group", "Invalid queue group", fmt.Sprintf("%q is not the name of a queue group: it is not empty and has no spaces.", q)))
 	}
@@ -81,6 +84,19 @@ func validSubject(s string) bool {
 		}
 	}
 	return true
+}
+
+// takesOwn reports whether s, on the edge's own server, takes the messages that
+// edged and NATS exchange there.
+func takesOwn(s string) bool {
+	first, rest, _ := strings.Cut(s, ".")
+	switch first {
+	case "edged", "_INBOX", ">":
+		return true
+	case "*":
+		return rest != ""
+	}
+	return strings.HasPrefix(first, "$")
 }
 
 // natsSource takes records from a subject.
@@ -117,10 +133,19 @@ func openNATS(opts Options, args config.Args) (Source, error) {
 func (s *natsSource) credentials() string { return s.opts.resolve(s.args.String("credentials")) }
 
 func (s *natsSource) connect() (*nats.Conn, error) {
-	if !s.args.Has("urls") {
-		return s.opts.Connect()
-	}
 	log := s.opts.Logger
+	report := func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if !errors.Is(err, nats.ErrSlowConsumer) { // that one leaves a dead letter
+			log.Error("the NATS server reports an error", "error", err)
+		}
+	}
+	if !s.args.Has("urls") {
+		nc, err := s.opts.Connect()
+		if err == nil {
+			nc.SetErrorHandler(report)
+		}
+		return nc, err
+	}
 	options := []nats.Option{
 		nats.Name("edged " + s.opts.DeviceID + " " + s.opts.Pipeline + " " + s.opts.stage()),
 		nats.RetryOnFailedConnect(true),
@@ -132,11 +157,7 @@ func (s *natsSource) connect() (*nats.Conn, error) {
 		}),
 		nats.ConnectHandler(func(c *nats.Conn) { log.Info("connected", "server", c.ConnectedUrlRedacted()) }),
 		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("connected again", "server", c.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if !errors.Is(err, nats.ErrSlowConsumer) {
-				log.Error("the NATS server reports an error", "error", err)
-			}
-		}),
+		nats.ErrorHandler(report),
 	}
 	if s.args.Has("credentials") {
 		options = append(options, nats.UserCredentials(s.credentials()))
@@ -158,14 +179,16 @@ func (s *natsSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	}
 	hard, stopHard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHard()
+	open, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	r := &natsRun{
-		src: s, sub: sub, nc: nc, sink: sink, ctx: hard,
+		src: s, sub: sub, nc: nc, sink: sink, ctx: hard, stop: stop,
 		slots: make(chan struct{}, natsInFlight), done: make(chan natsDone, natsInFlight), over: make(chan struct{}),
 	}
 	replied := make(chan struct{})
 	go func() { defer close(replied); r.reply() }()
 
-	err = r.take(ctx)
+	err = r.take(open)
 	timer := time.AfterFunc(stopGrace, stopHard)
 	if err == nil {
 		r.drain()
@@ -177,6 +200,9 @@ func (s *natsSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 		if flushErr := nc.FlushTimeout(stopGrace); flushErr != nil {
 			s.opts.Logger.Warn("some requests may not have got their answer", "error", flushErr)
 		}
+	}
+	if refused := (errRefused{}); err == nil && errors.As(context.Cause(open), &refused) && ctx.Err() == nil {
+		err = refused
 	}
 	if err != nil {
 		return fmt.Errorf("taking messages of the source %q: %w", s.opts.Name, err)

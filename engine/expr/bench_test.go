@@ -41,7 +41,7 @@ func both(b *testing.B, src string, run func(p *Program, ev *Evaluator)) {
 		b.Fatal(diags)
 	}
 	plain := *compiled
-	plain.node, plain.out = nil, nil
+	plain.node, plain.out, plain.wanted = nil, nil, nil
 	for _, way := range []struct {
 		name string
 		p    *Program

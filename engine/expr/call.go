@@ -2,6 +2,7 @@ package expr
 
 import (
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
@@ -30,6 +31,7 @@ var compiledCalls = map[string]func(ev *Evaluator, n *callNode) value{
 	"endswith":   func(ev *Evaluator, n *callNode) value { return n.textTest(ev, strings.HasSuffix) },
 	"env":        callEnv,
 	"floor":      callFloor,
+	"fromunix":   callFromUnix,
 	"hostname":   callHostname,
 	"lower":      func(ev *Evaluator, n *callNode) value { return n.textMap(ev, lowerASCII, strings.ToLower) },
 	"max":        func(ev *Evaluator, n *callNode) value { return n.extreme(ev, 1) },
@@ -61,7 +63,10 @@ func (n *callNode) number(ev *Evaluator, i int) value {
 // textArg evaluates an argument that must be a string.
 func (n *callNode) textArg(ev *Evaluator, i int) value {
 	v := n.args[i].eval(ev)
-	if v.kind.failed() {
+	switch {
+	case v.kind == kindStr:
+		return v
+	case v.kind.failed():
 		return value{kind: kindErr}
 	}
 	if v = ev.toText(v); v.kind == kindErr {
@@ -84,10 +89,11 @@ func either(a, b value) (value, bool) {
 
 func (n *callNode) textTest(ev *Evaluator, test func(s, t string) bool) value {
 	a, b := n.textArg(ev, 0), n.textArg(ev, 1)
-	if v, stop := either(a, b); stop {
-		return v
+	if a.kind == kindStr && b.kind == kindStr {
+		return boolValue(test(a.text, b.text))
 	}
-	return boolValue(test(a.text, b.text))
+	v, _ := either(a, b)
+	return v
 }
 
 func (n *callNode) textMap(ev *Evaluator, ascii func(byte) byte, full func(string) string) value {
@@ -201,6 +207,23 @@ func callRound(ev *Evaluator, n *callNode) value {
 		return v
 	}
 	return numberValue(v.num.round(places))
+}
+
+func callFromUnix(ev *Evaluator, n *callNode) value {
+	v := n.number(ev, 0)
+	if v.kind != kindNum {
+		return v
+	}
+	nanos, ok := v.num.multiply(number{coef: int64(time.Second)})
+	if ok {
+		nanos, ok = nanos.round(0)
+	}
+	if !ok {
+		return value{} // beyond the years that 64 bits of nanoseconds hold
+	}
+	start := len(ev.buf)
+	ev.buf = record.AppendTime(ev.buf, time.Unix(0, nanos.coef))
+	return stringValue(view(ev.buf[start:]))
 }
 
 func callToNumber(ev *Evaluator, n *callNode) value {
@@ -352,7 +375,7 @@ func callUniform(ev *Evaluator, n *callNode) value {
 func callHostname(ev *Evaluator, n *callNode) value {
 	name, err := ev.world.hostname()
 	if err != nil {
-		return ev.fail(kindErr, n.err)
+		return ev.fail(kindErr, newError(n.err.Range, "asking for the host name: %v", err))
 	}
 	return stringValue(nfc(name))
 }
@@ -369,7 +392,7 @@ func callEnv(ev *Evaluator, n *callNode) value {
 		return stringValue(nfc(text))
 	}
 	if fallback.kind == kindNull {
-		return ev.fail(kindErr, n.err)
+		return ev.fail(kindErr, newError(n.err.Range, "the environment variable %s is not set", name.text))
 	}
 	return fallback
 }
@@ -432,7 +455,7 @@ func (c *compiler) call(e *hclsyntax.FunctionCallExpr) node {
 		args:    args,
 		call:    call,
 		boolean: f.result == Bool,
-		err:     newError(e.Range(), "an argument of %s is null, of the wrong type or not to be had", f.Usage),
+		err:     newError(e.Range(), "an argument of %s is null or of the wrong type", f.Usage),
 		digits:  newError(e.Range(), "round takes a whole number of digits from 0 to %d", maxRoundDigits),
 	}
 }

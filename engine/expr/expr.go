@@ -10,6 +10,12 @@
 // digits, a null where HCL has a corner); then HCL evaluates that record. HCL
 // is always the truth; FuzzCompiledAgreesWithHCL holds the two together.
 //
+// What surprises in HCL holds here too: a missing attribute is an error, for try
+// and can; both sides of && and || are evaluated, and a side that decides alone
+// hides the failure of the other, on either hand; values of different types are
+// never equal, but "5" < 10 reads the string as a number; strings are compared
+// in Unicode normal form C.
+//
 // # What differs from HCL's own habits
 //
 //   - Of a JSON member that stands twice the last wins.
@@ -19,6 +25,8 @@
 //     and a number taken from a record keeps its digits; 1.50 becomes 1.5, 1e3
 //     becomes 1000.
 //   - A number from JSON beyond 1e4096 counts as infinite, below 1e-4096 as zero.
+//   - A constant part that fails is refused by [Compile], though HCL might never
+//     come to look at it. Inside try and can it is not.
 //   - now() is the same for one whole evaluation. How often an evaluation asks
 //     for random numbers is not defined.
 package expr
@@ -73,6 +81,10 @@ type Program struct {
 	node node
 	out  output
 	keys []string // the members that node and out look up first
+
+	// What HCL is given when it is asked.
+	wanted  wanted
+	numbers bool // HCL may read strings as numbers
 }
 
 // Error says why an evaluation failed, and where in the expression.
@@ -95,6 +107,7 @@ func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) {
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
+	p.wanted, p.numbers = wantedBy(e), readsNumbers(e)
 	if node, ok := e.(hclsyntax.Expression); ok {
 		comp := compiler{root: root}
 		p.node, p.out = comp.compile(node), comp.compileOutput(node)
@@ -244,7 +257,7 @@ func (p *Program) Require(want Type, what string) hcl.Diagnostics {
 }
 
 // Compiled reports whether the program has a compiled form. If not, HCL
-// evaluates it for every record, some hundred times slower.
+// evaluates it for every record, some fifty times slower.
 func (p *Program) Compiled() bool { return p.out != nil }
 
 // Evaluator holds the scratch memory of evaluations. One goroutine at a time.

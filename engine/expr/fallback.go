@@ -20,7 +20,7 @@ func (p *Program) evalHCL(ev *Evaluator, v Value) (val cty.Value, err error) {
 	ctx := ev.hclContext()
 	ctx.Variables = nil
 	if p.root != None {
-		root, err := rootValue(p.root, v)
+		root, err := p.rootValue(v)
 		if err != nil {
 			return cty.NilVal, &Error{Range: p.expr.Range(), Detail: err.Error()}
 		}
@@ -54,18 +54,23 @@ func evaluate(e hcl.Expression, ctx *hcl.EvalContext) (val cty.Value, err error)
 	return val, nil
 }
 
-// rootValue builds what the variable `record` or `input` stands for.
-func rootValue(root Root, v Value) (cty.Value, error) {
-	if root == Input {
-		return decodeJSON(v.JSON)
+// rootValue builds what the variable `record` or `input` stands for, as far as
+// the expression can reach into it.
+func (p *Program) rootValue(v Value) (cty.Value, error) {
+	d := decoder{guard: p.numbers}
+	if p.root == Input {
+		return d.decode(v.JSON, p.wanted)
 	}
 	r := v.Record
 	if r == nil {
 		return cty.NilVal, errors.New("there is no record to evaluate on")
 	}
-	payload, err := decodeJSON(r.Payload)
-	if err != nil {
-		return cty.NilVal, fmt.Errorf("reading the payload: %w", err)
+	payload := cty.EmptyObjectVal
+	if below, ok := p.wanted.under("payload"); ok {
+		var err error
+		if payload, err = d.decode(r.Payload, below); err != nil {
+			return cty.NilVal, fmt.Errorf("reading the payload: %w", err)
+		}
 	}
 	return cty.ObjectVal(map[string]cty.Value{
 		"id":        cty.StringVal(r.ID),
@@ -76,57 +81,114 @@ func rootValue(root Root, v Value) (cty.Value, error) {
 	}), nil
 }
 
-// decodeJSON turns one JSON value into cty: objects into object values,
-// arrays into tuples. Of a member that stands twice the last wins, as in
-// encoding/json. Numbers are read as HCL reads its own, see [parseBig].
+// decodeJSON turns one JSON value into cty.
 func decodeJSON(data []byte) (cty.Value, error) {
+	d := decoder{guard: true}
+	return d.decode(data, nil)
+}
+
+// decoder turns JSON into cty: objects into object values, arrays into tuples.
+// Of a member that stands twice the last wins, as in encoding/json. Numbers are
+// read as HCL reads its own, see [parseBig].
+type decoder struct {
+	data []byte
+	err  error
+	// guard refuses a string that HCL could take for a number beyond our bounds:
+	// HCL has none, and to compare "1e600000000" takes it seconds and hundreds of
+	// megabytes (I9).
+	guard bool
+}
+
+func (d *decoder) decode(data []byte, w wanted) (cty.Value, error) {
 	if err := record.Valid(data); err != nil {
 		return cty.NilVal, err
 	}
-	v, _ := decodeValue(data, record.SkipSpace(data, 0))
-	return v, nil
+	d.data = data
+	v, _ := d.value(record.SkipSpace(data, 0), w)
+	return v, d.err
 }
 
-// decodeValue reads the value at data[i], which is known to be valid JSON.
-func decodeValue(data []byte, i int) (cty.Value, int) {
-	switch data[i] {
+// value reads the value at data[i] and returns the position after it.
+func (d *decoder) value(i int, w wanted) (cty.Value, int) {
+	switch data := d.data; data[i] {
 	case '{':
-		members := make(map[string]cty.Value)
-		for i = record.SkipSpace(data, i+1); data[i] != '}'; {
-			if data[i] == ',' {
-				i = record.SkipSpace(data, i+1)
-			}
-			end, _ := stringEnd(data, i)
-			name := nfc(unquote(data[i:end]))
-			i = record.SkipSpace(data, record.SkipSpace(data, end)+1)
-			members[name], i = decodeValue(data, i)
-			i = record.SkipSpace(data, i)
-		}
-		return cty.ObjectVal(members), i + 1
+		return d.object(i, w)
 	case '[':
-		var elements []cty.Value
-		for i = record.SkipSpace(data, i+1); data[i] != ']'; {
-			if data[i] == ',' {
-				i = record.SkipSpace(data, i+1)
-			}
-			var e cty.Value
-			e, i = decodeValue(data, i)
-			elements = append(elements, e)
-			i = record.SkipSpace(data, i)
-		}
-		return cty.TupleVal(elements), i + 1
+		return d.array(i)
 	case '"':
 		end, _ := stringEnd(data, i)
-		return cty.StringVal(unquote(data[i:end])), end
+		text := unquote(data[i:end])
+		if d.guard && d.err == nil && oversized(text) {
+			d.err = fmt.Errorf("the string %.20q... reads as a number beyond 1e%d or of more than %d digits", text, maxExponent10, maxDigits)
+		}
+		return cty.StringVal(text), end
 	case 't':
 		return cty.True, i + len("true")
 	case 'f':
 		return cty.False, i + len("false")
 	case 'n':
 		return cty.NullVal(cty.DynamicPseudoType), i + len("null")
+	default:
+		end := scalarEnd(data, i)
+		return cty.NumberVal(parseBig(string(data[i:end]))), end
 	}
-	end := scalarEnd(data, i)
-	return cty.NumberVal(parseBig(string(data[i:end]))), end
+}
+
+func (d *decoder) object(i int, w wanted) (cty.Value, int) {
+	members := make(map[string]cty.Value)
+	for i = record.SkipSpace(d.data, i+1); d.data[i] != '}'; {
+		if d.data[i] == ',' {
+			i = record.SkipSpace(d.data, i+1)
+		}
+		end, _ := stringEnd(d.data, i)
+		name := nfc(unquote(d.data[i:end]))
+		i = record.SkipSpace(d.data, record.SkipSpace(d.data, end)+1)
+		if below, ok := w.under(name); ok {
+			members[name], i = d.value(i, below)
+		} else {
+			i = valueEnd(d.data, i)
+		}
+		i = record.SkipSpace(d.data, i)
+	}
+	return cty.ObjectVal(members), i + 1
+}
+
+func (d *decoder) array(i int) (cty.Value, int) {
+	var elements []cty.Value
+	for i = record.SkipSpace(d.data, i+1); d.data[i] != ']'; {
+		if d.data[i] == ',' {
+			i = record.SkipSpace(d.data, i+1)
+		}
+		var e cty.Value
+		e, i = d.value(i, nil)
+		elements = append(elements, e)
+		i = record.SkipSpace(d.data, i)
+	}
+	return cty.TupleVal(elements), i + 1
+}
+
+// oversized reports whether the text reads as a number that is out of bounds:
+// too many digits, or an exponent of ten or two that is too great.
+func oversized(text string) bool {
+	i := len(text)
+	for i > 0 && text[i-1] >= '0' && text[i-1] <= '9' {
+		i--
+	}
+	exponent := text[i:]
+	if i > 0 && (text[i-1] == '+' || text[i-1] == '-') {
+		i--
+	}
+	mantissa := text
+	if i > 0 && strings.IndexByte("eEpP", text[i-1]) >= 0 {
+		mantissa = text[:i-1]
+	} else {
+		exponent = ""
+	}
+	if mantissa == "" || strings.Trim(mantissa, "+-.0123456789") != "" {
+		return false
+	}
+	n, err := strconv.Atoi(exponent)
+	return len(mantissa) > maxDigits || exponent != "" && (err != nil || n > maxExponent10)
 }
 
 // Bounds of numbers that come from outside, so that a short text like
@@ -166,7 +228,7 @@ func parseBig(text string) *big.Float {
 	if negative {
 		sign = "-"
 	}
-	switch size := exponent + len(digits); {
+	switch size := exponent + len(digits) - 1; {
 	case digits == "" || size < -maxExponent10:
 		text = sign + "0"
 	case size > maxExponent10:

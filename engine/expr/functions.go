@@ -260,6 +260,9 @@ const maxRoundDigits = 18
 // roundText rounds a plain decimal, half away from zero. Zero loses its sign.
 func roundText(text string, digits int) string {
 	point := strings.IndexByte(text, '.')
+	if text == "-0" {
+		return "0"
+	}
 	if point < 0 || len(text)-point-1 <= digits {
 		return text
 	}

@@ -58,15 +58,13 @@ func stringEnd(data []byte, i int) (end int, isPlain bool) {
 
 // scalarEnd returns the position after the number or word at data[i].
 func scalarEnd(data []byte, i int) int {
-	for i < len(data) {
-		switch data[i] {
-		case ',', '}', ']', ' ', '\n', '\r', '\t':
-			return i
-		}
+	for i < len(data) && !endsScalar[data[i]] {
 		i++
 	}
 	return i
 }
+
+var endsScalar = [256]bool{',': true, '}': true, ']': true, ' ': true, '\n': true, '\r': true, '\t': true}
 
 // valueEnd returns the position after the value at data[i].
 func valueEnd(data []byte, i int) int {
@@ -244,6 +242,8 @@ func scanMembers(data []byte, i int, keys []string, spans []span) {
 		isPlain = false
 		if i < len(data) && data[i] == '"' {
 			i, isPlain = stringEnd(data, i)
+		} else if i < len(data) && data[i] < '[' { // a number
+			i = scalarEnd(data, i)
 		} else {
 			i = valueEnd(data, i)
 		}

@@ -117,7 +117,7 @@ func (c *checker) traversalType(t hcl.Traversal) Type {
 // want reports an operand that can never become a value of the wanted type.
 func (c *checker) want(e hclsyntax.Expression, want Type, summary, what string) Type {
 	got := c.typeOf(e)
-	if got.fits(want) && (got != String || want == String || !isConst(e)) {
+	if want == Any || got.fits(want) && (got != String || want == String || !isConst(e)) {
 		return got
 	}
 	advice := ""

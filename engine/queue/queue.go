@@ -177,6 +177,30 @@ func (q *Queue) take(ctx context.Context, box *store.Outbox, seq uint64) error {
 	return err
 }
 
+// Bury stores one dead letter that does not come from the record log, and
+// returns when it is durable.
+func (q *Queue) Bury(ctx context.Context, d record.DeadLetter) error {
+	lane, err := q.deadLetters.Lane(ctx, d.Pipeline)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(&d)
+	if err != nil {
+		return fmt.Errorf("encoding dead letter %s: %w", d.ID, err)
+	}
+	stored := make(chan error, 1)
+	g := &store.Group{Entries: []store.Entry{{Subject: lane.Subject(d.Stage), Data: data}}, Done: func(err error) { stored <- err }}
+	if err := lane.Append(ctx, g); err != nil {
+		return err
+	}
+	select {
+	case err := <-stored:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // stored notes that one group is durable.
 func (q *Queue) stored(err error) {
 	q.mu.Lock()

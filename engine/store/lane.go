@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
+	"sort"
 	"sync"
 
 	"github.com/edged/edged/engine/broker"
@@ -21,6 +24,8 @@ type Lane struct {
 	name    string
 	token   string
 	changed Signal
+
+	opened uint64 // the highest number when this process opened the lane
 
 	mu      sync.Mutex
 	state   commit
@@ -56,11 +61,79 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 		if err := json.Unmarshal(found.Data, &lane.state); err != nil {
 			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
 		}
-		lane.seq = found.Seq
+		lane.seq, lane.opened = found.Seq, lane.state.Last
+	}
+	if len(lane.state.Eras) == 0 {
+		lane.state.Eras = []Era{{Epoch: l.epoch, From: 1}}
 	}
 	l.lanes[name] = lane
 	return lane, nil
 }
+
+// Era is a stretch of a lane's numbers that belong to one epoch, from From to
+// the next era.
+type Era struct {
+	Epoch string `json:"epoch"`
+	From  uint64 `json:"from"`
+}
+
+// maxEras bounds how many eras a lane remembers.
+const maxEras = 16
+
+// Eras returns the lane's eras, oldest first: one, unless the store was found
+// to have gone back in time.
+func (l *Lane) Eras() []Era {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.state.Eras)
+}
+
+// EraOf returns the era that number belongs to, and that era's last possible
+// number.
+func (l *Lane) EraOf(number uint64) (Era, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := uint64(math.MaxUint64)
+	for i := len(l.state.Eras) - 1; i > 0; i-- {
+		if e := l.state.Eras[i]; number >= e.From {
+			return e, last
+		}
+		last = l.state.Eras[i].From - 1
+	}
+	return l.state.Eras[0], last
+}
+
+// NewEra begins an era with the number after: from there on the lane's numbers
+// have a new epoch, so that a remote that has seen later numbers of the old one
+// cannot take the new for them. It returns when that is durable.
+func (l *Lane) NewEra(ctx context.Context, after uint64) error {
+	epoch, err := newEpoch()
+	if err != nil {
+		return err
+	}
+	if err := l.log.commit(ctx, []*Group{{lane: l, era: &Era{Epoch: epoch, From: after + 1}}}); err != nil {
+		return fmt.Errorf("beginning a new epoch of %s: %w", l.name, err)
+	}
+	return nil
+}
+
+// Discarded returns the ranges of numbers from first to last that were dropped
+// by policy before they were synced.
+func (l *Lane) Discarded(first, last uint64) [][2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out [][2]uint64
+	for _, d := range l.state.Discarded {
+		if d[1] >= first && d[0] <= last {
+			out = append(out, [2]uint64{max(d[0], first), min(d[1], last)})
+		}
+	}
+	return out
+}
+
+// Opened returns the highest number that was durable when this process opened
+// the lane.
+func (l *Lane) Opened() uint64 { return l.opened }
 
 // Name returns the lane's name.
 func (l *Lane) Name() string { return l.name }
@@ -117,7 +190,7 @@ func (l *Lane) commitSeq() uint64 {
 func (l *Lane) apply(c *laneCommit, first, commitSeq uint64) {
 	b := block{first: c.first, seq: first}
 	for _, g := range c.groups {
-		b.bytes += g.bytes()
+		b.bytes += g.bytes() + entryOverhead*len(g.Entries)
 		if b.entries == nil {
 			b.entries = g.Entries
 		} else {
@@ -148,11 +221,9 @@ func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored
 	if len(l.tail) == 0 || number+1 < l.tail[0].first {
 		return out, number >= l.state.Last
 	}
-	for i := range l.tail {
+	from := sort.Search(len(l.tail), func(i int) bool { return l.tail[i].last() > number })
+	for i := from; i < len(l.tail); i++ {
 		b := &l.tail[i]
-		if number >= b.last() {
-			continue
-		}
 		for j := int(number + 1 - b.first); j < len(b.entries); j++ {
 			e := &b.entries[j]
 			if len(out) >= limit || len(out) > 0 && bytes < len(e.Data) {

@@ -289,7 +289,7 @@ func (r *HTTP) post(ctx context.Context, c call) (outcome, error) {
 	out := r.try(ctx, c, encoding)
 	if ctx.Err() == nil && !plain && !proven && (out.status == http.StatusBadRequest || out.status == http.StatusUnsupportedMediaType) {
 		if second := r.try(ctx, c, ""); second.verdict == taken {
-			r.opts.Logger.Warn("the API takes no compressed body, sending plain ones", "remote", r.opts.Name, "compression", encoding)
+			r.opts.Logger.Warn("the API takes no compressed body, sending plain ones", "compression", encoding)
 			out, encoding, plain = second, "none", false
 		}
 	}

@@ -84,7 +84,7 @@ func (e *apiEdge) open(kind sync.Kind) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.feed = &sync.Feed{Kind: kind, Lane: l, Epoch: e.log.Epoch()}
+	e.feed = &sync.Feed{Kind: kind, Lane: l}
 	e.opts.Conn = e.nc
 	if e.remote, err = sync.OpenHTTP(e.t.Context(), e.opts); err != nil {
 		e.t.Fatal(err)
@@ -174,7 +174,7 @@ func (e *apiEdge) push() error {
 	if len(pending) == 0 {
 		return nil
 	}
-	return e.session.Push(e.t.Context(), pending, reader.Number())
+	return e.session.Push(e.t.Context(), &sync.Batch{Entries: pending, Last: reader.Number()})
 }
 
 // drive pushes and retries, moving the clock to whatever is due next, until

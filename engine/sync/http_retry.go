@@ -25,9 +25,14 @@ func (s *httpSession) setAside(ctx context.Context, e *store.Stored, why string)
 		return nil, s.deadLetter(ctx, e.Number, e.Data, 1, why)
 	}
 	return &aside{
-		Epoch: s.feed.Epoch, Number: e.Number, Attempts: 1, Round: 1, Error: why, Data: e.Data,
+		Epoch: s.epochOf(e.Number), Number: e.Number, Attempts: 1, Round: 1, Error: why, Data: e.Data,
 		Next: s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(0)).UTC(),
 	}, nil
+}
+
+func (s *httpSession) epochOf(number uint64) string {
+	era, _ := s.feed.Lane.EraOf(number)
+	return era.Epoch
 }
 
 // NextRetry tells when the next entry put aside is due.
@@ -110,7 +115,7 @@ func (s *httpSession) retryCall(a *aside, entry []store.Stored) (call, error) {
 		}
 		return messageCall(&m, a.Data), nil
 	}
-	e := newLedgerEntry(a.Epoch, a.Number-1, 0, entry, a.Number, s.remote.opts.Now())
+	e := newLedgerEntry(store.Era{Epoch: a.Epoch}, Position{Last: a.Number - 1}, &Batch{Entries: entry, Last: a.Number}, s.remote.opts.Now())
 	return call{
 		path: HTTPBatchPath, key: idempotencyKey(s.remote.opts.Edge, s.feed, &e, a.Round),
 		pipeline: s.feed.Lane.Name(), body: batchBody(entry), batch: true,
@@ -160,13 +165,13 @@ func (s *httpSession) deadLetter(ctx context.Context, number uint64, raw []byte,
 		d.Detail["record_id"] = r.ID
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %s%d %s%s %d ", len(d.Pipeline), d.Pipeline, len(d.Stage), d.Stage, s.feed.Epoch, number)
+	fmt.Fprintf(sum, "%d %s%d %s%s %d ", len(d.Pipeline), d.Pipeline, len(d.Stage), d.Stage, s.epochOf(number), number)
 	sum.Write(raw)
 	d.ID = hex.EncodeToString(sum.Sum(nil)[:16])
 	if err := s.remote.opts.DeadLetter(ctx, d); err != nil {
 		return fmt.Errorf("keeping a dead letter: %w", err)
 	}
 	s.remote.opts.Logger.Warn("the remote does not take it, kept as a dead letter",
-		"remote", s.remote.opts.Name, "feed", s.feed.String(), "number", number, "attempts", attempts, "error", why)
+		"feed", s.feed.String(), "number", number, "attempts", attempts, "error", why)
 	return nil
 }

@@ -243,8 +243,8 @@ func (e *sendingEdge) start(url string) {
 			e.t.Fatal(err)
 		}
 		e.lanes = append(e.lanes, lane)
-		feed := &sync.Feed{Kind: l.kind, Lane: lane, Epoch: l.log.Epoch()}
-		e.feeds = append(e.feeds, e.sender.Add(feed, batch.Policy{MaxRecords: 40, MaxBytes: 1 << 20}, 0, sync.Position{}))
+		feed := &sync.Feed{Kind: l.kind, Lane: lane}
+		e.feeds = append(e.feeds, e.sender.Add(feed, batch.Policy{MaxRecords: 40, MaxBytes: 1 << 20}, 0))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running gosync.WaitGroup

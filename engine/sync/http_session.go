@@ -56,7 +56,7 @@ func (s *httpSession) MaxEntries() int {
 func (s *httpSession) Position(ctx context.Context) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	if err := s.journal.load(ctx, s.feed.Epoch, s.feed.Lane.Last()); err != nil {
+	if err := s.journal.load(ctx, s.feed.Lane); err != nil {
 		return Position{}, fmt.Errorf("reading what %s has of %s: %w", s.remote.opts.Name, s.feed, err)
 	}
 	return s.At(), nil
@@ -65,34 +65,55 @@ func (s *httpSession) Position(ctx context.Context) (Position, error) {
 // At returns the position after the last call.
 func (s *httpSession) At() Position { return s.journal.position() }
 
-// Push sends entries in order. What it has settled stays settled when it ends
+// Push sends the batch in order. What it has settled stays settled when it ends
 // with an error.
-func (s *httpSession) Push(ctx context.Context, entries []store.Stored, last uint64) error {
+func (s *httpSession) Push(ctx context.Context, b *Batch) error {
 	if later := s.remote.resting(); later != nil {
 		return later
 	}
 	if s.feed.Kind == Messages {
-		return s.pushMessages(ctx, entries)
-	}
-	for {
-		batch, err := s.next(ctx, entries, last)
-		if err != nil || len(batch) == 0 {
+		if err := s.pushMessages(ctx, b.Entries); err != nil {
 			return err
 		}
-		if err := s.pushBatch(ctx, batch); err != nil {
+		return s.pass(ctx, b.Last)
+	}
+	for {
+		chunk, err := s.next(ctx, b)
+		if err != nil {
+			return err
+		}
+		if len(chunk) == 0 {
+			return s.pass(ctx, b.Last)
+		}
+		if err := s.pushBatch(ctx, chunk); err != nil {
 			return err
 		}
 	}
 }
 
+// pass settles numbers that are not this remote's, or are no longer there.
+func (s *httpSession) pass(ctx context.Context, last uint64) error {
+	state := s.journal.state
+	if state.Last >= last {
+		return nil
+	}
+	state.Epoch, state.Last, state.Sending = s.epochOf(last), last, nil
+	return s.save(ctx, state, nil, nil)
+}
+
 // next returns the entries of the batch to send: the one under way if there is
 // one, else a new one, which it notes first.
-func (s *httpSession) next(ctx context.Context, entries []store.Stored, last uint64) ([]store.Stored, error) {
-	if under := s.journal.state.Sending; under != nil {
-		return s.underWay(ctx, under, entries)
+func (s *httpSession) next(ctx context.Context, b *Batch) ([]store.Stored, error) {
+	state := s.journal.state
+	if state.Sending != nil {
+		found, err := s.underWay(ctx, state.Sending, b.Entries)
+		if err != nil || found != nil {
+			return found, err
+		}
+		state.Sending = nil
 	}
-	at := s.journal.state.Last
-	for len(entries) > 0 && entries[0].Number <= at {
+	entries, last := b.Entries, b.Last
+	for len(entries) > 0 && entries[0].Number <= state.Last {
 		entries = entries[1:]
 	}
 	if len(entries) == 0 {
@@ -102,15 +123,18 @@ func (s *httpSession) next(ctx context.Context, entries []store.Stored, last uin
 		entries = entries[:s.chunk]
 		last = entries[len(entries)-1].Number
 	}
-	entry := newLedgerEntry(s.feed.Epoch, at, s.journal.state.Total, entries, last, s.remote.opts.Now())
-	state := s.journal.state
-	state.Sending = &entry
+	era, _ := s.feed.Lane.EraOf(state.Last + 1)
+	at := Position{Last: state.Last, Total: state.Total}
+	entry := newLedgerEntry(era, at, &Batch{Entries: entries, Last: last}, s.remote.opts.Now())
+	state.Epoch, state.Sending = era.Epoch, &entry
 	s.attempts = 0
 	return entries, s.save(ctx, state, nil, nil)
 }
 
 // underWay returns exactly the entries of the batch under way, from those at
-// hand or, when they are not all there, from the log.
+// hand or, when they are not all there, from the log. It returns nil when the
+// log has dropped some of them for want of room: what is left then goes in
+// another batch, and twice if the API had it already.
 func (s *httpSession) underWay(ctx context.Context, under *LedgerEntry, entries []store.Stored) ([]store.Stored, error) {
 	if found := among(entries, under); len(found) == under.Count {
 		return found, nil
@@ -118,21 +142,22 @@ func (s *httpSession) underWay(ctx context.Context, under *LedgerEntry, entries 
 	reader := s.feed.Lane.NewReader(under.First - 1)
 	defer reader.Close()
 	var found []store.Stored
-	for len(found) < under.Count {
+	for reader.Number() < under.Last {
 		got, err := reader.Read(ctx, httpMaxRecords, maxAsideBytes, nil)
 		if err != nil {
 			return nil, err
 		}
-		more := among(got, under)
-		if found = append(found, more...); len(got) == 0 || got[len(got)-1].Number >= under.Last {
+		if len(got) == 0 {
 			break
 		}
+		found = append(found, among(got, under)...)
 	}
-	if len(found) != under.Count {
-		return nil, fmt.Errorf("the batch %d to %d of %s, which %s may have, is no longer whole in the store",
-			under.First, under.Last, s.feed, s.remote.opts.Name)
+	if len(found) == under.Count {
+		return found, nil
 	}
-	return found, nil
+	s.remote.opts.Logger.Warn("a batch under way is no longer whole in the store; what is left of it is sent anew",
+		"feed", s.feed.String(), "first", under.First, "last", under.Last, "left", len(found))
+	return nil, nil
 }
 
 // among returns the entries that belong to the batch.
@@ -247,7 +272,7 @@ func (s *httpSession) pushMessages(ctx context.Context, entries []store.Stored) 
 			stop = err
 			break
 		}
-		state.Last = e.Number
+		state.Epoch, state.Last = s.epochOf(e.Number), e.Number
 		if took {
 			state.Total++
 		}
@@ -347,7 +372,7 @@ func (s *httpSession) putOff(out outcome) error {
 	if everyone {
 		s.remote.putOff(later)
 	}
-	s.remote.opts.Logger.Warn("sync put off", "remote", s.remote.opts.Name, "feed", s.feed.String(),
+	s.remote.opts.Logger.Warn("sync put off", "feed", s.feed.String(),
 		"in", wait.Round(time.Millisecond), "error", out.err)
 	return later
 }

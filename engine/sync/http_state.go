@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
 )
 
 // An HTTP API has no ledger, so the edge keeps one for it: stream EDGED_HTTP
@@ -65,6 +67,7 @@ type journal struct {
 	batch   *broker.AtomicBatch
 	subject string
 	seq     uint64 // of the state's message; 0: there is none
+	loaded  bool   // by this process
 	state   feedState
 	asides  map[string]*aside // without Data
 	bytes   int
@@ -103,27 +106,39 @@ func (j *journal) position() Position {
 	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides))}
 }
 
-// load reads the feed's state anew. A state of another epoch counts no more;
-// what was put aside then is still to be sent.
-func (j *journal) load(ctx context.Context, epoch string, newest uint64) error {
+// load reads the feed's state anew. Numbers that the lane has given again since
+// count as new, after the store was lost or went back in time; what was put
+// aside before is still to be sent.
+func (j *journal) load(ctx context.Context, lane *store.Lane) error {
 	msg, err := broker.LastMessage(ctx, j.nc, "", HTTPStream, j.stateSubject())
 	if err != nil {
 		return err
 	}
-	j.state, j.seq = feedState{Epoch: epoch}, 0
+	eras := lane.Eras()
+	j.state, j.seq = feedState{Last: eras[0].From - 1}, 0
 	if msg != nil {
 		var saved feedState
 		if err := json.Unmarshal(msg.Data, &saved); err != nil {
 			return fmt.Errorf("reading %s: %w", msg.Subject, err)
 		}
-		if j.seq = msg.Seq; saved.Epoch == epoch {
+		j.seq = msg.Seq
+		i := slices.IndexFunc(eras, func(e store.Era) bool { return e.Epoch == saved.Epoch })
+		if i >= 0 {
 			j.state = saved
 		}
+		newest := lane.Last()
+		if !j.loaded { // written by an earlier process, when the lane was no longer than it was found
+			newest = lane.Opened()
+		}
+		if i >= 0 && i < len(eras)-1 {
+			newest = eras[i+1].From - 1
+		}
+		if under := j.state.Sending; under != nil && under.Last > newest {
+			j.state.Sending = nil
+		}
+		j.state.Last = min(j.state.Last, newest)
 	}
-	// With relaxed durability a power cut may take entries that were sent.
-	if j.state.Last > newest || j.state.Sending != nil && j.state.Sending.Last > newest {
-		j.state.Last, j.state.Sending = min(j.state.Last, newest), nil
-	}
+	j.loaded = true
 	return j.loadAsides(ctx)
 }
 

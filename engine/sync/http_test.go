@@ -476,7 +476,7 @@ func TestSameBatchAfterTheConfigurationChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := e.session.Push(t.Context(), few, reader.Number()); err != nil {
+		if err := e.session.Push(t.Context(), &sync.Batch{Entries: few, Last: reader.Number()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -148,7 +148,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			if now.Sub(lastSeen) >= m.opts.RedialAfter<<min(redials, 4) {
 				redials, lastSeen = redials+1, now
 				if err := m.opts.Remote.Redial(); err != nil {
-					m.opts.Logger.Warn("redialling failed", "remote", m.opts.Remote.Name(), "error", err)
+					m.opts.Logger.Warn("redialling failed", "error", err)
 				}
 			}
 		case !now.Before(probe):
@@ -242,7 +242,7 @@ func (m *Monitor) set(to State, err error) {
 	if to == Offline {
 		down()
 	}
-	m.opts.Logger.Info("connection", "remote", change.Remote, "from", from, "to", to, "error", change.Error)
+	m.opts.Logger.Info("connection", "from", from, "to", to, "error", change.Error)
 	m.changed.Broadcast()
 	if m.opts.OnChange != nil {
 		m.opts.OnChange(change)

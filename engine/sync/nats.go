@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,6 +27,7 @@ type NATS struct {
 	broker *broker.Broker
 	nc     *nats.Conn
 	now    func() time.Time
+	log    *slog.Logger
 }
 
 var _ Remote = (*NATS)(nil)
@@ -36,6 +39,7 @@ type NATSOptions struct {
 	Domain string // the hub's JetStream domain
 	Broker *broker.Broker
 	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: silent
 }
 
 // OpenNATS connects to the link's account. It does not wait for the link.
@@ -47,7 +51,12 @@ func OpenNATS(opts NATSOptions) (*NATS, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &NATS{name: opts.Link, edge: opts.Edge, domain: opts.Domain, broker: opts.Broker, nc: nc, now: opts.Now}, nil
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &NATS{
+		name: opts.Link, edge: opts.Edge, domain: opts.Domain, broker: opts.Broker, nc: nc, now: opts.Now, log: opts.Logger,
+	}, nil
 }
 
 // Name returns the remote's name.
@@ -106,6 +115,7 @@ type natsSession struct {
 	ledger string
 	number []string
 	subs   map[string]string // local subject -> hub subject
+	pushed bool              // this process has pushed
 }
 
 // maxSubjects bounds a session's memory of subjects.
@@ -137,38 +147,62 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 		return Position{}, err
 	}
 	s.newest = msg.Seq
-	if e.Epoch == s.feed.Epoch {
-		s.at = Position{Last: e.Last, Total: e.Total}
-	}
-	if newest := s.feed.Lane.Last(); s.at.Last > newest {
-		return Position{}, fmt.Errorf("%w: its ledger of %s stands at %d, this edge has stored %d",
-			ErrForeign, s.feed, s.at.Last, newest)
-	}
-	return s.at, nil
+	s.at, err = s.place(ctx, e)
+	return s.at, err
 }
 
-// Push sends entries and the ledger entry that settles everything up to last
-// as one atomic batch. After an error the session must ask for its position
+// place finds where this edge stands, given the newest ledger entry.
+func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error) {
+	lane := s.feed.Lane
+	eras := lane.Eras()
+	i := slices.IndexFunc(eras, func(era store.Era) bool { return era.Epoch == e.Epoch })
+	switch {
+	case i < 0 && (s.pushed || s.feed.Known.Last > 0):
+		// This edge has synced before, and what is there now is not from it.
+		return Position{}, fmt.Errorf("%w: the ledger of %s was last written at %s by epoch %s, this edge's is %s",
+			ErrForeign, s.feed, e.Time.Format(time.RFC3339), e.Epoch, eras[len(eras)-1].Epoch)
+	case i < 0: // an edge whose store was lost begins anew
+		return Position{Last: eras[0].From - 1}, nil
+	case i < len(eras)-1:
+		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total}, nil
+	case e.Last <= lane.Last():
+		return Position{Last: e.Last, Total: e.Total}, nil
+	}
+	// The hub has more than this edge ever stored: the store has gone back in
+	// time, by a restore or a power cut without fsync. All that was there when it
+	// was opened is at the hub; all that came after is new.
+	s.remote.log.Error("the hub has records that this edge's store has lost; a new epoch begins",
+		"feed", s.feed.String(), "hub", e.Last, "store", lane.Opened())
+	if err := lane.NewEra(ctx, lane.Opened()); err != nil {
+		return Position{}, err
+	}
+	return Position{Last: lane.Opened(), Total: e.Total}, nil
+}
+
+// Push sends the entries and the ledger entry that settles everything up to
+// b.Last as one atomic batch. After an error the session must ask for its position
 // again: the batch may have been stored, its answer lost.
-func (s *natsSession) Push(ctx context.Context, entries []store.Stored, last uint64) error {
-	entry := newLedgerEntry(s.feed.Epoch, s.at.Last, s.at.Total, entries, last, s.remote.now())
+func (s *natsSession) Push(ctx context.Context, b *Batch) error {
+	era, _ := s.feed.Lane.EraOf(s.at.Last + 1)
+	entry := newLedgerEntry(era, s.at, b, s.remote.now())
 	data, err := json.Marshal(&entry)
 	if err != nil {
 		return fmt.Errorf("encoding a ledger entry: %w", err)
 	}
 	s.batch.Begin()
 	s.batch.Header(store.HeaderNumber, s.number)
-	for i := range entries {
-		s.number[0] = formatNumber(entries[i].Number)
-		s.batch.Add(s.subject(entries[i].Subject), entries[i].Data)
+	for i := range b.Entries {
+		e := &b.Entries[i]
+		s.number[0] = formatNumber(e.Number)
+		s.batch.Add(s.subject(e.Subject), e.Data)
 	}
-	s.number[0] = formatNumber(last)
+	s.number[0] = formatNumber(b.Last)
 	seq, err := s.batch.Commit(ctx, s.ledger, data, s.newest)
 	if err != nil {
-		return fmt.Errorf("sending %d of %s: %w", len(entries), s.feed, err)
+		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
 	}
-	s.newest = seq
-	s.at = Position{Last: last, Total: entry.Total}
+	s.newest, s.pushed = seq, true
+	s.at = Position{Last: b.Last, Total: entry.Total}
 	return nil
 }
 

@@ -61,6 +61,7 @@ type FeedSender struct {
 	session Session
 	reader  *store.Reader
 	pending []store.Stored
+	skipped [][2]uint64 // numbers for other remotes, up to where pending reaches
 	bytes   int
 	oldest  time.Time // when the oldest pending entry was first seen
 	round   time.Time // when the next round of an `every` begins
@@ -86,10 +87,9 @@ func NewSender(opts SenderOptions) *Sender {
 }
 
 // Add adds a feed before Run. Feeds of messages are added highest priority
-// first. every is the time between rounds, 0: a batch goes when it is due. at is
-// what was known of the remote when the process last ran.
-func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration, at Position) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: at}
+// first. every is the time between rounds, 0: a batch goes when it is due.
+func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known}
 	if feed.Kind == Messages {
 		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
 		s.messages = append(s.messages, f)
@@ -146,7 +146,7 @@ func (s *Sender) Run(ctx context.Context) {
 		}
 		wait := s.opts.Backoff.Wait(attempt)
 		attempt++
-		s.opts.Logger.Warn("sync failed, trying again", "remote", s.opts.Remote.Name(), "in", wait.Round(time.Millisecond), "error", err)
+		s.opts.Logger.Warn("sync failed, trying again", "in", wait.Round(time.Millisecond), "error", err)
 		s.opts.Monitor.Failed(err)
 		timer := time.NewTimer(wait)
 		select {
@@ -219,7 +219,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.pending, f.bytes, f.round, f.later = f.pending[:0], 0, time.Time{}, time.Time{}
+	f.pending, f.skipped, f.bytes, f.round, f.later = f.pending[:0], nil, 0, time.Time{}, time.Time{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
@@ -274,7 +274,8 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if err := f.fill(ctx, clock); err != nil {
 		return false, 0, err
 	}
-	if len(f.pending) == 0 {
+	b := f.batch()
+	if len(f.pending) == 0 && len(b.Discarded) == 0 {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
@@ -282,12 +283,12 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 		return false, idle, nil
 	}
-	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now {
+	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now && len(f.pending) > 0 {
 		return false, wait, nil
 	}
 	push, cancel := f.pushContext(ctx)
 	defer cancel()
-	if err := f.session.Push(push, f.pending, f.reader.Number()); err != nil {
+	if err := f.session.Push(push, b); err != nil {
 		f.note(err)
 		return false, 0, err
 	}
@@ -301,6 +302,13 @@ func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
 	most := min(f.policy.MaxRecords, f.session.MaxEntries())
 	for len(f.pending) < most && f.bytes < f.policy.MaxBytes {
 		n := len(f.pending)
+		// A batch belongs to one era: the ledger entry names its epoch.
+		at, _, _ := f.Status()
+		_, last := f.Feed.Lane.EraOf(at.Last + 1)
+		if f.reader.Number() >= last {
+			return nil
+		}
+		most := int(min(uint64(most), uint64(n)+last-f.reader.Number()))
 		var err error
 		if f.pending, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-f.bytes, f.pending); err != nil {
 			return err
@@ -318,11 +326,24 @@ func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
 				f.pending[kept] = got[i]
 				f.bytes += len(got[i].Data)
 				kept++
+			} else {
+				f.skipped = addNumber(f.skipped, got[i].Number)
 			}
 		}
 		f.pending = f.pending[:kept]
 	}
 	return nil
+}
+
+// batch is what goes next.
+func (f *FeedSender) batch() *Batch {
+	at, _, _ := f.Status()
+	last := f.reader.Number()
+	b := &Batch{Entries: f.pending, Last: last, Elsewhere: f.skipped}
+	if last > at.Last+uint64(len(f.pending)) { // not all of them are here
+		b.Discarded = f.Feed.Lane.Discarded(at.Last+1, last)
+	}
+	return b
 }
 
 // settle notes that everything read belonged to other remotes.
@@ -335,12 +356,15 @@ func (f *FeedSender) settle() {
 func (f *FeedSender) pushed(now time.Time) {
 	n := len(f.pending)
 	f.mu.Lock()
-	f.at.Last, f.seq = f.reader.Number(), f.pending[n-1].Seq
+	f.at.Last, f.seq = f.reader.Number(), 0
+	if n > 0 {
+		f.seq = f.pending[n-1].Seq
+	}
 	f.at.Total += uint64(n)
 	f.lastSync, f.lastErr = now, nil
 	f.mu.Unlock()
 	clear(f.pending)
-	f.pending, f.bytes = f.pending[:0], 0
+	f.pending, f.skipped, f.bytes = f.pending[:0], nil, 0
 }
 
 func (f *FeedSender) note(err error) {

@@ -58,10 +58,12 @@ func NewHost(ctx context.Context, opts Options) (*Host, error) {
 	if h.workers <= 0 {
 		h.workers = runtime.GOMAXPROCS(0)
 	}
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "plugins are interpreted on this processor, which is about fifty times slower", slog.String("processor", runtime.GOARCH))
+	}
 	cfg := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(maxMemory / pageSize).
-		WithCloseOnContextDone(true)
+		WithMemoryLimitPages(maxMemory / pageSize)
 	if opts.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(opts.CacheDir)
 		if err != nil {
@@ -71,7 +73,7 @@ func NewHost(ctx context.Context, opts Options) (*Host, error) {
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	h.runtime = wazero.NewRuntimeWithConfig(ctx, cfg)
-	for _, define := range []func(context.Context, wazero.Runtime) error{defineImports, defineWASI} {
+	for _, define := range []func(context.Context, wazero.Runtime) error{defineImports, defineWASI, defineMeter} {
 		if err := define(ctx, h.runtime); err != nil {
 			return nil, errors.Join(fmt.Errorf("starting the plugin host: %w", err), h.Close(ctx))
 		}

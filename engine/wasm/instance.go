@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/edged/edged/engine/record"
 )
@@ -28,9 +29,20 @@ type instance struct {
 	random *rand.ChaCha8
 	// now is the time of the call that runs, in Unix nanoseconds.
 	now int64
+	// allowance is what the guest may still do.
+	allowance allowance
+	// running is what imported functions find the instance by.
+	running callContext
+	// monotonic is the guest's monotonic clock, in nanoseconds.
+	monotonic uint64
 	// lines counts what the call that runs has logged.
 	lines int
+	// stderr is the beginning of what it has printed.
+	stderr []byte
 }
+
+// maxPrintedBytes of what a guest printed become part of a fault's reason.
+const maxPrintedBytes = 256
 
 type instanceKey struct{}
 
@@ -55,9 +67,8 @@ func instanceOf(ctx context.Context) *instance { return ctx.Value(instanceKey{})
 // is to blame.
 func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst := &instance{plugin: p, random: rand.NewChaCha8(p.sum)}
-	limited, cancel := context.WithTimeout(ctx, initFactor*p.limits.Time)
-	defer cancel()
-	if err := inst.instantiate(limited); err != nil {
+	inst.allowance.begin(ctx, initFactor*p.limits.Time)
+	if err := inst.instantiate(ctx); err != nil {
 		return nil, inst.blame(ctx, "starting", err)
 	}
 	defer func() {
@@ -71,22 +82,32 @@ func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst.about = inst.mod.ExportedFunction(exportDescribe)
 	inst.transform = inst.mod.ExportedFunction(exportTransform)
 	if f := inst.mod.ExportedFunction(exportInit); f != nil {
-		if _, err := inst.call(limited, f); err != nil {
+		if _, err := inst.call(ctx, f); err != nil {
 			return nil, inst.blame(ctx, exportInit, err)
 		}
 	}
-	return inst, inst.applyConfig(ctx, limited)
+	return inst, inst.applyConfig(ctx)
 }
 
 func (inst *instance) instantiate(ctx context.Context) (err error) {
 	defer recovered(&err)
 	p := inst.plugin
-	ctx = experimental.WithMemoryAllocator(&callContext{ctx, inst}, memoryAllocator{uint64(p.limits.Memory) &^ (pageSize - 1)})
-	inst.mod, err = p.host.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	return err
+	memory := &memoryAllocator{limit: uint64(p.limits.Memory) &^ (pageSize - 1)}
+	defer func() {
+		if inst.mod == nil {
+			memory.free()
+		}
+	}()
+	ctx = experimental.WithMemoryAllocator(&callContext{ctx, inst}, memory)
+	mod, err := p.host.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return err // mod is an interface that holds a nil pointer then
+	}
+	inst.mod = mod
+	return nil
 }
 
-func (inst *instance) applyConfig(ctx, limited context.Context) error {
+func (inst *instance) applyConfig(ctx context.Context) error {
 	config := inst.plugin.config
 	if inst.configure == nil {
 		if config != nil {
@@ -97,14 +118,14 @@ func (inst *instance) applyConfig(ctx, limited context.Context) error {
 	if config == nil {
 		config = json.RawMessage("{}")
 	}
-	ptr, err := inst.inbox(limited, len(config))
+	ptr, err := inst.inbox(ctx, len(config))
 	if err != nil {
 		return inst.blame(ctx, exportAlloc, err)
 	}
 	if !inst.mem.Write(ptr, config) {
 		return inst.outside(ptr, uint32(len(config)))
 	}
-	result, err := inst.call(limited, inst.configure, uint64(ptr), uint64(len(config)))
+	result, err := inst.call(ctx, inst.configure, uint64(ptr), uint64(len(config)))
 	if err != nil {
 		return inst.blame(ctx, exportConfigure, err)
 	}
@@ -123,9 +144,8 @@ func (inst *instance) describe(ctx context.Context) (Description, error) {
 	if inst.about == nil {
 		return d, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, initFactor*inst.plugin.limits.Time)
-	defer cancel()
-	result, err := inst.call(limited, inst.about)
+	inst.allowance.begin(ctx, initFactor*inst.plugin.limits.Time)
+	result, err := inst.call(ctx, inst.about)
 	if err != nil {
 		return d, inst.blame(ctx, exportDescribe, err)
 	}
@@ -185,8 +205,13 @@ func (inst *instance) inbox(ctx context.Context, size int) (uint32, error) {
 func (inst *instance) call(ctx context.Context, f api.Function, params ...uint64) (result uint64, err error) {
 	defer recovered(&err)
 	copy(inst.stack[:], params)
-	inst.lines = 0
-	if err := f.CallWithStack(&callContext{ctx, inst}, inst.stack[:]); err != nil {
+	inst.lines, inst.stderr = 0, inst.stderr[:0]
+	inst.running = callContext{ctx, inst}
+	err = f.CallWithStack(&inst.running, inst.stack[:])
+	if len(inst.stderr) > 0 && inst.plugin.mayLog {
+		inst.logLine(slog.LevelWarn, inst.stderr)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return inst.stack[0], nil
@@ -199,18 +224,24 @@ func (inst *instance) blame(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
 	if f := asFault(err); f != nil {
-		return f
+		return &Fault{Kind: f.Kind, Err: fmt.Errorf("%s: %w", what, f.Err)}
 	}
-	var exit *sys.ExitError
 	switch {
 	case errors.Is(err, errHostPanic):
 		return faultf(FaultHost, "%s: %w", what, err)
-	case errors.As(err, &exit):
-		return faultf(FaultTime, "%s took longer than %s", what, inst.plugin.limits.Time)
 	case errors.Is(err, errExit):
-		return faultf(FaultTrap, "%s: %w", what, errExit)
+		return faultf(FaultTrap, "%s: %w%s", what, errExit, inst.printed())
 	}
-	return faultf(FaultTrap, "%s: %s", what, trapText(err))
+	return faultf(FaultTrap, "%s: %s%s", what, trapText(err), inst.printed())
+}
+
+// printed returns what the guest has printed, as the end of a sentence: that is
+// where language runtimes say why they panic.
+func (inst *instance) printed() string {
+	if len(inst.stderr) == 0 {
+		return ""
+	}
+	return "; it printed: " + strings.TrimSpace(cleanText(inst.stderr[:min(len(inst.stderr), maxPrintedBytes)]))
 }
 
 func (inst *instance) close(ctx context.Context) error {
@@ -218,10 +249,6 @@ func (inst *instance) close(ctx context.Context) error {
 		return nil
 	}
 	return inst.mod.Close(context.WithoutCancel(ctx))
-}
-
-func (inst *instance) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, inst.plugin.limits.Time)
 }
 
 func unixNano(t time.Time) int64 {

@@ -15,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/meter"
 )
 
 const (
@@ -198,13 +199,20 @@ func (h *Host) load(ctx context.Context, m Module) (_ *Plugin, err error) {
 // error (I8).
 func (h *Host) compile(ctx context.Context, code []byte) (_ wazero.CompiledModule, err error) {
 	defer recovered(&err)
-	return h.runtime.CompileModule(ctx, code)
+	metered, err := meter.Rewrite(code)
+	if err != nil {
+		return nil, err
+	}
+	return h.runtime.CompileModule(ctx, metered)
 }
 
 func checkImports(m wazero.CompiledModule, allow []string) error {
 	var errs []error
 	for _, def := range m.ImportedFunctions() {
 		module, name, _ := def.Import()
+		if module == meter.ImportModule { // the rewriter's own
+			continue
+		}
 		have := signature{def.ParamTypes(), def.ResultTypes()}
 		imp, known := importOf(module, name)
 		switch {
@@ -215,10 +223,6 @@ func checkImports(m wazero.CompiledModule, allow []string) error {
 		case imp.capability != "" && !slices.Contains(allow, imp.capability):
 			errs = append(errs, fmt.Errorf("it imports %s.%s, which needs the capability %q that it was not granted", module, name, imp.capability))
 		}
-	}
-	for _, def := range m.ImportedMemories() {
-		module, name, _ := def.Import()
-		errs = append(errs, fmt.Errorf("it imports the memory %s.%s; a plugin brings its own", module, name))
 	}
 	for _, c := range allow {
 		if !slices.Contains(Capabilities(), c) {

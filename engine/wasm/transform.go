@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/edged/edged/engine/record"
@@ -72,7 +73,7 @@ type run struct {
 
 func (r *run) all(ctx context.Context, in []record.Record) error {
 	for len(in) > 0 {
-		n := chunk(in)
+		n := chunk(in, int(r.plugin.batch.Load()))
 		fault, err := r.once(ctx, in[:n])
 		if err == nil && fault != nil {
 			err = r.replay(ctx, in[:n], fault)
@@ -85,12 +86,13 @@ func (r *run) all(ctx context.Context, in []record.Record) error {
 	return nil
 }
 
-// chunk says how many records of in make the next call: at least one.
-func chunk(in []record.Record) int {
+// chunk says how many records of in make the next call: at least one and at most
+// limit.
+func chunk(in []record.Record, limit int) int {
 	size := callHeader
 	for i := range in {
 		size += recordFrameSize(&in[i])
-		if i > 0 && (i == callRecords || size > callBytes) {
+		if i > 0 && (i == limit || size > callBytes) {
 			return i
 		}
 	}
@@ -105,6 +107,7 @@ func (r *run) replay(ctx context.Context, in []record.Record, fault *Fault) erro
 		return nil
 	}
 	r.plugin.replays.Add(1)
+	first := len(r.out.Results)
 	for i := range in {
 		fault, err := r.once(ctx, in[i:i+1])
 		if err != nil {
@@ -113,6 +116,11 @@ func (r *run) replay(ctx context.Context, in []record.Record, fault *Fault) erro
 		if fault != nil {
 			r.fault(fault)
 		}
+	}
+	// When no record alone is to blame, the call was too large for the plugin's
+	// limits; the next ones are smaller.
+	if !slices.ContainsFunc(r.out.Results[first:], func(res Result) bool { return res.Action == Faulted }) {
+		r.plugin.batch.Store(int32(max(len(in)/2, 1)))
 	}
 	return nil
 }
@@ -162,13 +170,12 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 	p := inst.plugin
 	p.calls.Add(1)
 	inst.now = now
-	limited, cancel := inst.deadline(ctx)
-	defer cancel()
+	inst.allowance.begin(ctx, p.limits.Time)
 	size := callHeader
 	for i := range in {
 		size += recordFrameSize(&in[i])
 	}
-	ptr, err := inst.inbox(limited, size)
+	ptr, err := inst.inbox(ctx, size)
 	if err != nil {
 		return inst.blame(ctx, exportAlloc, err)
 	}
@@ -177,7 +184,7 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 		return inst.outside(ptr, uint32(size))
 	}
 	appendCall(view[:0], opTransform, in, size, now)
-	result, err := inst.call(limited, inst.transform, uint64(ptr), uint64(size))
+	result, err := inst.call(ctx, inst.transform, uint64(ptr), uint64(size))
 	if err != nil {
 		return inst.blame(ctx, exportTransform, err)
 	}

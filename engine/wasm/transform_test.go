@@ -98,6 +98,15 @@ func TestEvilRecordFaultsAlone(t *testing.T) {
 		g.fn("", nil, nil, 0, 0, callf(deep))
 		return g.passUnless(callf(deep))
 	}
+	explode := func() *guest {
+		// A chain without a loop: each function calls the next one twice.
+		g := newGuest().marker().allocAt(iconst(atInbox))
+		last := g.fn("", nil, nil, 0, 0)
+		for range 40 {
+			last = g.fn("", nil, nil, 0, 0, callf(last), callf(last))
+		}
+		return g.passUnless(callf(last))
+	}
 	for _, c := range []struct {
 		name string
 		code *guest
@@ -107,6 +116,7 @@ func TestEvilRecordFaultsAlone(t *testing.T) {
 		{"endless loop", evilGuest(spin), FaultTime, "took longer than"},
 		{"trap", evilGuest(unreachable), FaultTrap, "unreachable"},
 		{"endless recursion", recursion(), FaultTrap, "stack overflow"},
+		{"calls without a loop", explode(), FaultTime, "took longer than"},
 		{"memory outside", evilGuest(iconst(-8), load32(0), drop), FaultTrap, "out of bounds memory access"},
 		{"gives up", evilGuest(lconst(0), ret), FaultFrame, "gave up"},
 		{"pointer outside", evilGuest(answer(0xfffffff0, 64), ret), FaultFrame, "outside the plugin's memory"},
@@ -135,7 +145,11 @@ func TestEvilRecordFaultsAlone(t *testing.T) {
 		{"changes not marked", static(outFrameBytes(0, actionEmit, 0, "", "{}")), FaultRecord, "not marked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := load(t, testHost(t), Module{Code: c.code.build(), Limits: Limits{Time: 20 * time.Millisecond}})
+			limit := 20 * time.Millisecond
+			if c.kind == FaultTrap {
+				limit = time.Minute // a deep stack takes a while to fill
+			}
+			p := load(t, testHost(t), Module{Code: c.code.build(), Limits: Limits{Time: limit}})
 			in := testRecords("a", "b", "X1", "c", "X2", "d")
 			var out Output
 			if err := p.Transform(t.Context(), in, testTime, &out); err != nil {

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
+)
+
+// highWaterFile stands outside JetStream, so that what happens to a stream does
+// not happen to it.
+const highWaterFile = "high-water.json"
+
+// waterMark is the highest number of a lane known to have been durable.
+type waterMark struct {
+	Epoch string `json:"epoch"`
+	Last  uint64 `json:"last"`
+}
+
+// checkStore holds every lane against its high-water mark. A lane that stands
+// lower has lost acknowledged records (a power cut without fsync, a damaged
+// block, an older copy of the store): that is reported, leaves a dead letter
+// (I7), and begins a new epoch, because the lost numbers will be given out again
+// and a hub may know them already.
+func (e *Engine) checkStore(ctx context.Context) error {
+	data, err := os.ReadFile(filepath.Join(e.dataDir, highWaterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the high-water marks: %w", err)
+	}
+	if err := json.Unmarshal(data, &e.marks); err != nil {
+		// Only a hint: the hub's ledger still tells what it has.
+		e.log.Warn("the high-water marks cannot be read and are begun anew", "file", highWaterFile, "error", err)
+		return nil
+	}
+	for name, lane := range e.lanes() {
+		mark := e.marks[name]
+		if mark.Epoch != epochOf(lane) || mark.Last <= lane.Last() {
+			continue
+		}
+		e.log.Error("the local store has lost acknowledged records; a new epoch begins",
+			"lane", name, "first", lane.Last()+1, "last", mark.Last)
+		if err := e.reportLoss(ctx, name, lane, mark.Last); err != nil {
+			return err
+		}
+		if err := lane.NewEra(ctx, lane.Last()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) reportLoss(ctx context.Context, name string, lane *store.Lane, last uint64) error {
+	text := fmt.Sprintf("lost from the local store: %s %d to %d", name, lane.Last()+1, last)
+	sum := sha256.Sum256([]byte(epochOf(lane) + text))
+	letter := record.DeadLetter{
+		ID: hex.EncodeToString(sum[:16]), Pipeline: lane.Name(), Stage: "store", Error: text, Time: e.now().UTC(), Raw: []byte{},
+	}
+	if err := e.queue.Bury(ctx, letter); err != nil {
+		return fmt.Errorf("reporting a loss: %w", err)
+	}
+	return nil
+}
+
+// lanes returns every lane whose entries go to remotes, by a name of its own.
+func (e *Engine) lanes() map[string]*store.Lane {
+	all := map[string]*store.Lane{}
+	for _, lane := range e.records.Lanes() {
+		all["records/"+lane.Name()] = lane
+	}
+	for _, p := range record.Priorities {
+		all["queue/"+p.String()] = e.queue.Lane(p)
+	}
+	return all
+}
+
+// saveHighWater writes the marks when they have changed.
+func (e *Engine) saveHighWater() error {
+	marks := map[string]waterMark{}
+	for name, lane := range e.lanes() {
+		if last := lane.Last(); last > 0 {
+			marks[name] = waterMark{Epoch: epochOf(lane), Last: last}
+		}
+	}
+	if maps.Equal(marks, e.marks) {
+		return nil
+	}
+	data, err := json.Marshal(marks)
+	if err != nil {
+		return fmt.Errorf("saving the high-water marks: %w", err)
+	}
+	if err := writeFileDurably(filepath.Join(e.dataDir, highWaterFile), data); err != nil {
+		return fmt.Errorf("saving the high-water marks: %w", err)
+	}
+	e.marks = marks
+	return nil
+}
+
+// writeFileDurably replaces a file so that after a crash either the old or the
+// new content is there, whole.
+func writeFileDurably(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return f.Close()
+}
