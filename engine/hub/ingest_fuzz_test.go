@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -50,6 +51,28 @@ func FuzzBatch(f *testing.F) {
 			t.Fatalf("answer %s: %v", d.answer, err)
 		}
 	})
+}
+
+// TestDecompressStopsAtItsBound holds that a bomb is not unpacked first and
+// measured then (I9).
+func TestDecompressStopsAtItsBound(t *testing.T) {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	if _, err := w.Write(make([]byte, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := decompress("gzip", z.Bytes(), 1<<20); err == nil {
+		t.Error("64 MiB were taken")
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+		t.Errorf("%d bytes were used", used)
+	}
 }
 
 // FuzzDecompress holds that no body yields more than its bound.

@@ -499,3 +499,40 @@ func TestOneAttempt(t *testing.T) {
 		t.Errorf("the position is %+v, dead letters %v", at, e.dead)
 	}
 }
+
+// TestBatchUnderWayIsNoLongerThere holds that a batch whose records the store
+// has dropped for want of room does not block what is left.
+func TestBatchUnderWayIsNoLongerThere(t *testing.T) {
+	api := newCloud(t)
+	api.script = append(api.script, say(500, ""))
+	e := startAPIEdge(t, api.URL, sync.Records, nil)
+	for range 5 {
+		e.put(1) // a commit entry follows each
+	}
+	if err := e.push(); err == nil {
+		t.Fatal("the error was not noticed")
+	}
+	if err := e.log.Purge(t.Context(), 7); err != nil { // before the fourth
+		t.Fatal(err)
+	}
+	e.restart()
+	e.drive()
+	api.wantIDs(t, "r4", "r5")
+	if at := e.session.At(); at != (sync.Position{Last: 5, Total: 2}) {
+		t.Errorf("the position is %+v", at)
+	}
+}
+
+// TestNothingToSend holds that numbers of other remotes are passed, durably.
+func TestNothingToSend(t *testing.T) {
+	api := newCloud(t)
+	e := startAPIEdge(t, api.URL, sync.Records, nil)
+	e.put(4)
+	if err := e.session.Push(t.Context(), &sync.Batch{Last: 4, Elsewhere: [][2]uint64{{1, 4}}}); err != nil {
+		t.Fatal(err)
+	}
+	e.restart()
+	if at := e.session.At(); at != (sync.Position{Last: 4}) || len(api.seen) > 0 {
+		t.Errorf("the position is %+v after %v", at, api.seen)
+	}
+}
