@@ -234,11 +234,20 @@ func (e *Engine) wait(ctx context.Context, collected, failed <-chan error, stopC
 		stopCollecting()
 		return errors.Join(err, <-collected)
 	case err := <-collected:
-		if err != nil || !e.opts.UntilDrained || ctx.Err() != nil {
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	return e.drain(ctx, failed)
+	if e.opts.UntilDrained {
+		return e.drain(ctx, failed)
+	}
+	// Every source has ended; what is stored is still to be synced.
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Close stops what Open started, in reverse. Run has returned, or was never

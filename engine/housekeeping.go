@@ -20,9 +20,6 @@ const (
 	stateBucket = "EDGED_STATE"
 	// housekeepEvery is how often positions are saved and storage is freed.
 	housekeepEvery = 2 * time.Second
-	// purgeStep is how many stream messages must be free before a purge is worth
-	// it; a full store purges for less.
-	purgeStep = 10_000
 )
 
 // stateStore remembers, across restarts, what each remote was known to have. It
@@ -156,34 +153,21 @@ func (e *Engine) housekeep(ctx context.Context) {
 	}
 	tick := time.NewTicker(housekeepEvery)
 	defer tick.Stop()
-	var records, messages uint64 // purged up to
+	keeper := &keeper{engine: e}
 	for {
+		filled, queueFilled := e.records.Filled(), e.queue.Log().Filled()
 		select {
 		case <-tick.C:
+		case <-filled:
+		case <-queueFilled:
 		case <-ctx.Done():
 			return
 		}
-		if err := errors.Join(e.saveState(ctx), e.saveHighWater()); err != nil && ctx.Err() == nil {
+		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))
+		if err != nil && ctx.Err() == nil {
 			e.log.Warn("housekeeping", "error", err)
 		}
-		records = e.purge(ctx, e.records, records, e.recordFloor())
-		messages = e.purge(ctx, e.queue.Log(), messages, e.messageFloor())
 	}
-}
-
-// purge frees log below floor when that is worth it, and returns how far it is
-// purged.
-func (e *Engine) purge(ctx context.Context, log *store.Log, purged, floor uint64) uint64 {
-	if floor <= purged+1 || (floor-purged < purgeStep && !log.Full()) {
-		return purged
-	}
-	if err := log.Purge(ctx, floor); err != nil {
-		if ctx.Err() == nil {
-			e.log.Warn("freeing storage", "error", err)
-		}
-		return purged
-	}
-	return floor
 }
 
 // recordFloor returns the stream sequence from which on the record log is still

@@ -29,7 +29,7 @@ var arrows = map[string]arrow{
 
 	// these three never import each other
 	"engine/config": {ours: words("engine/expr engine/record"), libraries: words("hcl")},
-	"engine/wasm":   {ours: words("engine/record"), libraries: words("wazero")},
+	"engine/wasm":   {ours: words("engine/record engine/wasm/meter"), libraries: words("wazero")},
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
@@ -57,6 +57,8 @@ var arrows = map[string]arrow{
 			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
 		libraries: words("hcl nats wazero"),
 	},
+
+	"engine/wasm/meter": {stdlibOnly: true},
 
 	// beside the engine
 	"plugins":     {stdlibOnly: true}, // the embedded .wasm files

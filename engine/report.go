@@ -17,6 +17,7 @@ func (c *Counts) add(d Counts) {
 	c.SyncedRecords += d.SyncedRecords
 	c.SyncedMessages += d.SyncedMessages
 	c.Dropped += d.Dropped
+	c.Discarded += d.Discarded
 }
 
 // since returns what has come since base; synced counts are set by the caller.
@@ -25,6 +26,7 @@ func (c Counts) since(base Counts) Counts {
 		Collected: c.Collected - base.Collected, Transformed: c.Transformed - base.Transformed,
 		Stored: c.Stored - base.Stored, Messages: c.Messages - base.Messages,
 		DeadLetters: c.DeadLetters - base.DeadLetters, Dropped: c.Dropped - base.Dropped,
+		Discarded: c.Discarded - base.Discarded,
 	}
 }
 
@@ -34,7 +36,7 @@ func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
 	n := p.lane.Counts()
 	c = Counts{
 		Collected: n.Collected, Transformed: n.Transformed, Stored: p.lane.Last(),
-		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped,
+		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped, Discarded: n.Discarded,
 	}
 	first := true
 	for _, r := range e.remotes {
@@ -146,7 +148,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 		for _, f := range r.feeds {
 			row := AuditPipeline{
 				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
-				Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+				Discarded: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
 			}
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
@@ -170,6 +172,7 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 		return err
 	}
 	row.AtHub, row.Expired = found.AtHub, found.Expired
+	row.Discarded = append(row.Discarded, found.Discarded...)
 	row.Gaps = append(row.Gaps, found.Gaps...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)

@@ -22,6 +22,9 @@ type Counts struct {
 	SyncedMessages uint64 `json:"synced_messages"`
 	// Dropped counts records that a transform ended on purpose.
 	Dropped uint64 `json:"dropped"`
+	// Discarded counts records that were stored and then dropped for want of
+	// room before they were synced (when_full = "drop_oldest").
+	Discarded uint64 `json:"discarded"`
 }
 
 // Status is a running edge at one moment.
@@ -126,10 +129,11 @@ type AuditPipeline struct {
 	Pipeline   string      `json:"pipeline"` // or "queue/<priority>"
 	Remote     string      `json:"remote"`
 	Epoch      string      `json:"epoch"`
-	Stored     uint64      `json:"stored"`  // highest number at the edge
-	Synced     uint64      `json:"synced"`  // highest number in the hub's ledger
-	AtHub      uint64      `json:"at_hub"`  // found in the hub's stream
-	Expired    uint64      `json:"expired"` // removed by the hub's own limits
+	Stored     uint64      `json:"stored"`    // highest number at the edge
+	Synced     uint64      `json:"synced"`    // highest number in the hub's ledger
+	AtHub      uint64      `json:"at_hub"`    // found in the hub's stream
+	Expired    uint64      `json:"expired"`   // removed by the hub's own limits
+	Discarded  [][2]uint64 `json:"discarded"` // dropped by policy for want of room
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent

@@ -44,11 +44,13 @@ var ErrFull = errors.New("the local store is full")
 // Sink takes batches from a source.
 type Sink interface {
 	// Put hands b on. It blocks while the pipeline is busy or the store is full,
-	// until ctx ends. An error means b was not taken and Done is not called.
+	// until ctx ends. An error means b was not taken and Done is not called;
+	// after one that is neither [ErrFull] nor ctx's own, Run ends with it. Put
+	// may be called from many goroutines, and never after Run has returned.
 	//
-	// A sink that refuses a batch with a Position refuses every later one of the
-	// same Run as well: a position committed after a refused batch would skip
-	// that batch.
+	// When a batch is refused, by Put or by Done, the sink refuses every later
+	// one of the same Run as well: the position of a later one would skip it. Run
+	// then ends with an error and may be called again.
 	Put(ctx context.Context, b *Batch) error
 }
 
@@ -200,9 +202,10 @@ func (d *delivery) put(b *Batch) bool {
 // end returns what Run returns: nil, unless a batch was refused.
 func (d *delivery) end() error {
 	var refused errRefused
-	if errors.As(context.Cause(d.ctx), &refused) {
+	errors.As(context.Cause(d.ctx), &refused)
+	d.cancel(nil)
+	if refused.err != nil {
 		return refused
 	}
-	d.cancel(nil)
 	return nil
 }

@@ -41,9 +41,9 @@ reported in the log and read from its beginning; it is recognized by its length 
 before the position. A line that cannot be read (not JSON, wrong number of fields, not a number, not
 UTF-8, too long) goes to the dead letters with its bytes, line number and byte offset.
 
-In CSV, quoted fields may hold delimiters, doubled quotes and line ends. A row is the input
-{"<column>": <value>, …} in the header's order. Blank lines are skipped, a byte order mark and
-either line end are understood.
+In CSV, quoted fields may hold delimiters, doubled quotes and line ends. The input is an object with
+one member for each column, in the header's order. A row with a lost quote costs its first line and
+not those behind it. Blank lines are skipped, a byte order mark and either line end are understood.
 
 The default id is made of the line's bytes and where it stands, so that reading a line again gives
 the same id.

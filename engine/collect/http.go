@@ -30,7 +30,7 @@ func httpSpec() config.Spec {
 	args := []config.Arg{
 		{Name: "listen", Type: config.String, Default: `"127.0.0.1:8080"`, Doc: "The address and port to listen on. The default is reachable from this machine alone; \":8080\" is every address."},
 		{Name: "path", Type: config.String, Default: `"/records"`, Doc: "The path that takes records; every other one answers 404."},
-		{Name: "token", Type: config.String, Doc: "When given, a request must carry \"Authorization: Bearer <token>\". Take it from the environment with env(\"NAME\")."},
+		{Name: "token", Type: config.String, Doc: "When given, a request must carry it, as `Authorization: Bearer TOKEN`. Take it from the environment with `env(\"NAME\")`."},
 		{Name: "wait", Type: config.Duration, Default: `"5s"`, Min: "10ms", Max: "5m", Doc: "How long a request waits for its turn, and again for room in the store, before it is answered 503."},
 		{Name: "read_timeout", Type: config.Duration, Default: `"30s"`, Min: "100ms", Max: "10m", Doc: "How long a client may take to send a request."},
 		{Name: "max_body", Type: config.Size, Default: `"1MiB"`, Min: "1KiB", Max: "64MiB", Doc: "The longest body, after decompression too. A longer one is answered 413."},
@@ -57,15 +57,14 @@ the others nothing is.
 - 503 with Retry-After: the store is full or the edge is stopping. Send the request again.
 
 A client that got 503 or no answer sends its request again. Records that carry their own ids can then
-be told from new ones. A bad request is not kept as a dead letter,
-because its sender knows and still has it.
+be told from new ones. A bad request is not kept as a dead letter, because its sender knows and
+still has it.
 
 ` + mappingDoc,
 		Args: append(args, mappingArgs(expr.Input, "a new UUID, told in the answer")...),
 		Example: `collect "http" "gateway" {
   listen   = "127.0.0.1:8080"
   path     = "/records"
-  token    = env("GATEWAY_TOKEN", "change-me")
   max_body = "4MiB"
 }`,
 		Check: checkHTTP,
@@ -135,7 +134,9 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	// Requests live on after ctx, until they are done or the grace is over.
 	hard, stopHard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHard()
-	h := newIntake(s, sink, ctx.Done())
+	open, stop := context.WithCancel(ctx)
+	defer stop()
+	h := newIntake(s, sink, open.Done())
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: httpHeaderTimeout,
@@ -151,8 +152,11 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	select {
 	case err = <-served:
 		err = fmt.Errorf("serving the source %q: %w", s.opts.Name, err)
+		served <- http.ErrServerClosed // what is read below
+	case err = <-h.failed:
 	case <-ctx.Done():
 	}
+	stop()
 	grace, cancel := context.WithTimeout(hard, stopGrace)
 	defer cancel()
 	if shutdownErr := server.Shutdown(grace); shutdownErr != nil {
@@ -163,10 +167,8 @@ func (s *httpSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 		}
 	}
 	h.finish()
-	if err == nil {
-		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-			err = fmt.Errorf("serving the source %q: %w", s.opts.Name, served)
-		}
+	if servedErr := <-served; err == nil && !errors.Is(servedErr, http.ErrServerClosed) {
+		err = fmt.Errorf("serving the source %q: %w", s.opts.Name, servedErr)
 	}
 	return err
 }

@@ -24,6 +24,7 @@ type intake struct {
 	// free holds one worker for each request that may be worked on.
 	free     chan *httpWorker
 	stopping <-chan struct{}
+	failed   chan error // holds the first batch's refusal that ends the run
 }
 
 // httpWorker is what one request needs while it is worked on.
@@ -33,7 +34,7 @@ type httpWorker struct {
 }
 
 func newIntake(s *httpSource, sink Sink, stopping <-chan struct{}) *intake {
-	h := &intake{src: s, sink: sink, stopping: stopping, free: make(chan *httpWorker, s.atATime)}
+	h := &intake{src: s, sink: sink, stopping: stopping, failed: make(chan error, 1), free: make(chan *httpWorker, s.atATime)}
 	for range s.atATime {
 		w := &httpWorker{}
 		w.mapper = newMapper(s.opts, s.args, func() string {
@@ -244,11 +245,15 @@ func (h *intake) store(ctx context.Context, records []record.Record) *answer {
 	}
 	done := make(chan error, 1)
 	wait, cancel := context.WithTimeout(ctx, h.src.wait)
+	defer cancel()
 	err := h.sink.Put(wait, &Batch{Records: records, Done: func(err error) { done <- err }})
-	cancel()
+	// What the sink says of itself ends the run; that it is full, or that the
+	// request is over, does not.
+	fatal := err != nil && !errors.Is(err, ErrFull) && wait.Err() == nil
 	if err == nil {
 		select {
 		case err = <-done:
+			fatal = err != nil
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -257,10 +262,14 @@ func (h *intake) store(ctx context.Context, records []record.Record) *answer {
 		return nil
 	}
 	reason := "the records could not be stored; send them again later"
-	if errors.Is(err, ErrFull) || errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case fatal:
+		select {
+		case h.failed <- errRefused{err}:
+		default: // the run ends already
+		}
+	case errors.Is(err, ErrFull), errors.Is(err, context.DeadlineExceeded):
 		reason = "the local store is full or busy; send the records again later"
-	} else if !errors.Is(err, context.Canceled) {
-		h.src.opts.Logger.Error("storing the records of a request", "error", err)
 	}
 	a := refuse(http.StatusServiceUnavailable, reason)
 	return &a

@@ -208,6 +208,12 @@ func TestHTTPWaitsForDone(t *testing.T) {
 		if r := <-answered; r.status != test.status || test.done != nil && r.header.Get("Retry-After") != "5" {
 			t.Errorf("%v: %v", test.done, r)
 		}
+		if test.done == nil {
+			s.cancel()
+		}
+		if err := s.wait(t); !errors.Is(err, test.done) {
+			t.Errorf("the run ended with %v, want %v", err, test.done)
+		}
 	}
 }
 
@@ -230,9 +236,13 @@ func TestHTTPWhenFull(t *testing.T) {
 	if r := serve(t, blockingSink{}, `wait = "10ms"`).post(`{}`); r.status != 503 || r.header.Get("Retry-After") != "1" || !strings.Contains(r.body, "full") {
 		t.Errorf("blocked: %v", r)
 	}
-	broken := &memorySink{refuse: func(int) error { return errors.New("broken") }}
-	if r := serve(t, broken, "").post(`{}`); r.status != 503 || strings.Contains(r.body, "full") {
+	broken := errors.New("broken")
+	s := serve(t, &memorySink{refuse: func(int) error { return broken }}, "")
+	if r := s.post(`{}`); r.status != 503 || strings.Contains(r.body, "full") {
 		t.Errorf("broken: %v", r)
+	}
+	if err := s.wait(t); !errors.Is(err, broken) {
+		t.Errorf("the run ended with %v", err)
 	}
 }
 

@@ -179,14 +179,16 @@ func (s *natsSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	}
 	hard, stopHard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHard()
+	open, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	r := &natsRun{
-		src: s, sub: sub, nc: nc, sink: sink, ctx: hard,
+		src: s, sub: sub, nc: nc, sink: sink, ctx: hard, stop: stop,
 		slots: make(chan struct{}, natsInFlight), done: make(chan natsDone, natsInFlight), over: make(chan struct{}),
 	}
 	replied := make(chan struct{})
 	go func() { defer close(replied); r.reply() }()
 
-	err = r.take(ctx)
+	err = r.take(open)
 	timer := time.AfterFunc(stopGrace, stopHard)
 	if err == nil {
 		r.drain()
@@ -198,6 +200,9 @@ func (s *natsSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 		if flushErr := nc.FlushTimeout(stopGrace); flushErr != nil {
 			s.opts.Logger.Warn("some requests may not have got their answer", "error", flushErr)
 		}
+	}
+	if refused := (errRefused{}); err == nil && errors.As(context.Cause(open), &refused) && ctx.Err() == nil {
+		err = refused
 	}
 	if err != nil {
 		return fmt.Errorf("taking messages of the source %q: %w", s.opts.Name, err)

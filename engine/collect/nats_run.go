@@ -19,7 +19,9 @@ type natsRun struct {
 	sub  *nats.Subscription
 	sink Sink
 	// ctx ends when nothing may be waited for any more.
-	ctx     context.Context
+	ctx context.Context
+	// stop ends the taking of messages.
+	stop    context.CancelCauseFunc
 	mapper  *mapper
 	dropped int // messages whose loss was reported
 	// slots holds one token for each batch in flight; done has room for all of
@@ -158,13 +160,16 @@ func (r *natsRun) store(items []natsItem) {
 		b.Done = func(err error) { r.done <- natsDone{items: taken, err: err} }
 		ctx, cancel := context.WithTimeout(r.ctx, r.src.wait)
 		err := r.sink.Put(ctx, b)
+		full := errors.Is(err, ErrFull) || ctx.Err() != nil
 		cancel()
 		if err == nil {
 			return
 		}
+		if !full {
+			r.stop(errRefused{err})
+		}
 		r.answer(items, err)
 		items = slices.DeleteFunc(slices.Clone(items), func(i natsItem) bool { return i.reply != "" })
-		full := errors.Is(err, ErrFull) || errors.Is(err, context.DeadlineExceeded)
 		if len(items) == 0 || !full || r.ctx.Err() != nil {
 			<-r.slots
 			r.lost(items, err)
@@ -210,6 +215,7 @@ func (r *natsRun) reply() {
 			r.answer(d.items, d.err)
 			if d.err != nil {
 				r.lost(d.items, d.err)
+				r.stop(errRefused{d.err})
 			}
 			<-r.slots
 		case <-r.over:

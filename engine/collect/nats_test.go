@@ -155,10 +155,25 @@ func TestNATSRepliesAfterDone(t *testing.T) {
 	batch.Done(nil)
 	diff(t, "answer", `{"ok":true,"id":"r1"}`, received(t, answered))
 
+	broken := errors.New("the disk is broken")
 	answered = b.requestLater(t, "in.a", `{"n":2}`)
-	(<-sink.taken).Done(errors.New("the disk is broken"))
+	(<-sink.taken).Done(broken)
 	if s := received(t, answered); !strings.Contains(s, `{"error":"it could not be stored; send it again later: the disk is broken`) {
 		t.Errorf("answer %s", s)
+	}
+	if err := b.wait(t); !errors.Is(err, broken) {
+		t.Errorf("the run ended with %v", err)
+	}
+}
+
+func TestNATSRefusedBatchEndsTheRun(t *testing.T) {
+	broken := errors.New("the disk is broken")
+	b := listen(t, embedded(t, server.Options{DontListen: true}), &memorySink{refuse: func(int) error { return broken }}, `subject = "in"`, nil)
+	if s := received(t, b.requestLater(t, "in", `{"n":2}`)); !strings.Contains(s, "the disk is broken") {
+		t.Errorf("answer %s", s)
+	}
+	if err := b.wait(t); !errors.Is(err, broken) {
+		t.Errorf("the run ended with %v", err)
 	}
 }
 

@@ -28,7 +28,8 @@ func (b *builder) build(file Args) {
 		DataDir:    edge.String("data_dir"),
 		Durability: edge.String("durability"),
 		MaxBytes:   edge.Size("max_bytes"),
-		Range:      edge.Range,
+		Keep:       edge.Duration("keep"), QueueWhenFull: edge.String("queue_when_full"),
+		Range: edge.Range,
 	}
 	for _, r := range file.Blocks("remote") {
 		if len(r.labels) == 2 {
@@ -66,7 +67,7 @@ func plugin(a Args) Plugin {
 }
 
 func (b *builder) pipeline(a Args) Pipeline {
-	p := Pipeline{Name: a.labels[0], Range: a.Range}
+	p := Pipeline{Name: a.labels[0], WhenFull: a.String("when_full"), Range: a.Range}
 	for _, c := range a.Blocks("collect") {
 		if len(c.labels) == 2 {
 			p.Collects = append(p.Collects, Collect{Kind: c.labels[0], Name: c.labels[1], Args: c, Range: c.Range})

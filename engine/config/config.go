@@ -35,7 +35,11 @@ type Edge struct {
 	DataDir    string // as written; relative to the working directory
 	Durability string // "fsync" or "relaxed"
 	MaxBytes   int64  // disk budget of the local streams, in bytes
-	Range      hcl.Range
+	// Keep is how long synced records stay.
+	Keep time.Duration
+	// QueueWhenFull is "wait" or "drop_lowest_priority".
+	QueueWhenFull string
+	Range         hcl.Range
 }
 
 // Remote is a `remote "<kind>" "<name>"` block.
@@ -110,5 +114,6 @@ type Pipeline struct {
 	Alerts     []Alert
 	Batch      Batch
 	Syncs      []Sync
+	WhenFull   string // "wait", "drop_oldest_synced" or "drop_oldest"
 	Range      hcl.Range
 }

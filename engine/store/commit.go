@@ -23,6 +23,9 @@ type commit struct {
 	Count     int                        `json:"count"`
 	Counts    Counts                     `json:"counts"`
 	Positions map[string]json.RawMessage `json:"positions,omitempty"`
+	// Discarded are the numbers that were dropped by policy before every remote
+	// had them (I7), oldest first; the oldest ranges are forgotten.
+	Discarded [][2]uint64 `json:"discarded,omitempty"`
 }
 
 // outboxBytes bounds one outbox message before it is split.
@@ -112,6 +115,7 @@ func (l *Log) store(groups []*Group) error {
 			l.opts.Logger.Warn("the local store takes nothing now, trying again", "stream", l.opts.Stream, "full", full, "error", err)
 		}
 		l.full.Store(full)
+		l.filled.Broadcast()
 		select {
 		case <-purged:
 		case <-time.After(wait):
@@ -155,6 +159,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
+		if d := g.discard; d != nil {
+			c.next.Counts.Discarded += d[1] - d[0] + 1
+			c.next.Discarded = addRange(c.next.Discarded, *d)
+		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)
 			c.next.Eras = eras[max(0, len(eras)-maxEras):]
@@ -181,6 +189,20 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		}
 	}
 	return plan, nil
+}
+
+// maxDiscarded bounds how many ranges of discarded numbers a lane remembers.
+const maxDiscarded = 64
+
+// addRange returns ranges with r behind them, in memory of its own.
+func addRange(ranges [][2]uint64, r [2]uint64) [][2]uint64 {
+	ranges = slices.Clone(ranges)
+	if k := len(ranges) - 1; k >= 0 && ranges[k][1]+1 >= r[0] {
+		ranges[k][1] = max(ranges[k][1], r[1])
+		return ranges
+	}
+	ranges = append(ranges, r)
+	return ranges[max(0, len(ranges)-maxDiscarded):]
 }
 
 // encode returns the outbox as messages of bounded size.

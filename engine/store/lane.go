@@ -117,6 +117,20 @@ func (l *Lane) NewEra(ctx context.Context, after uint64) error {
 	return nil
 }
 
+// Discarded returns the ranges of numbers from first to last that were dropped
+// by policy before they were synced.
+func (l *Lane) Discarded(first, last uint64) [][2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out [][2]uint64
+	for _, d := range l.state.Discarded {
+		if d[1] >= first && d[0] <= last {
+			out = append(out, [2]uint64{max(d[0], first), min(d[1], last)})
+		}
+	}
+	return out
+}
+
 // Opened returns the highest number that was durable when this process opened
 // the lane.
 func (l *Lane) Opened() uint64 { return l.opened }

@@ -71,6 +71,7 @@ type Log struct {
 	outbox  Signal     // an outbox was committed
 	changed Signal     // anything was committed
 	room    Signal     // something was purged
+	filled  Signal     // a commit found no room
 	writing sync.Mutex // held for one commit
 
 	mu    sync.Mutex
@@ -99,7 +100,8 @@ type Counts struct {
 	Transformed uint64 `json:"transformed,omitempty"`
 	Messages    uint64 `json:"messages,omitempty"`
 	DeadLetters uint64 `json:"dead_letters,omitempty"`
-	Dropped     uint64 `json:"dropped,omitempty"` // by a transform, on purpose
+	Dropped     uint64 `json:"dropped,omitempty"`   // by a transform, on purpose
+	Discarded   uint64 `json:"discarded,omitempty"` // stored, and dropped for want of room before they were synced
 }
 
 func (c *Counts) add(d Counts) {
@@ -108,6 +110,7 @@ func (c *Counts) add(d Counts) {
 	c.Messages += d.Messages
 	c.DeadLetters += d.DeadLetters
 	c.Dropped += d.Dropped
+	c.Discarded += d.Discarded
 }
 
 // Group is what one caller appends at once to one lane.
@@ -123,8 +126,9 @@ type Group struct {
 	// without storing it. It must not block. It may be nil.
 	Done func(error)
 
-	lane *Lane
-	era  *Era // begin this era
+	lane    *Lane
+	era     *Era       // begin this era
+	discard *[2]uint64 // note these numbers as discarded
 }
 
 func (g *Group) bytes() (n int) {
@@ -306,6 +310,9 @@ func (l *Log) Usage(ctx context.Context) (uint64, error) {
 	return info.State.Bytes, nil
 }
 
+// Filled returns a channel that is closed when a commit next finds no room.
+func (l *Log) Filled() <-chan struct{} { return l.filled.Wait() }
+
 // Used returns how many bytes the log holds on disk, as far as this process has
 // counted.
 func (l *Log) Used() uint64 {
@@ -338,6 +345,52 @@ func (l *Log) Purge(ctx context.Context, seq uint64) error {
 	err := l.measure(ctx)
 	l.room.Broadcast()
 	return err
+}
+
+// Discard drops the lane's numbers from first to last before they are synced,
+// to make room. That they were dropped is durable first (I7). It works while
+// the log is full.
+func (l *Lane) Discard(ctx context.Context, first, last uint64) error {
+	log := l.log
+	seq, err := l.Find(ctx, last+1)
+	if err != nil {
+		return err
+	}
+	if seq == 0 {
+		seq = log.Durable() + 1
+	}
+	if err := log.commit(ctx, []*Group{{lane: l, discard: &[2]uint64{first, last}}}); err != nil {
+		return fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
+	}
+	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(seq)); err != nil {
+		return fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
+	}
+	err = log.measure(ctx)
+	log.room.Broadcast()
+	return err
+}
+
+// SequenceAt returns the stream sequence of the first message stored at or
+// after t, or the one behind the newest when there is none.
+func (l *Log) SequenceAt(ctx context.Context, t time.Time) (uint64, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("looking for %s in %s: %w", t, l.opts.Stream, err)
+	}
+	low, high := info.State.FirstSeq, info.State.LastSeq+1 // the answer is in low..high
+	for low < high {
+		mid := low + (high-low)/2
+		msg, err := broker.NextMessage(ctx, l.nc, l.opts.Stream, ">", mid)
+		if err != nil {
+			return 0, err
+		}
+		if msg == nil || !msg.Time.Before(t) {
+			high = mid
+		} else {
+			low = msg.Seq + 1
+		}
+	}
+	return low, nil
 }
 
 // measure asks the server how many bytes the stream holds.

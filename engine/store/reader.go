@@ -151,8 +151,6 @@ const (
 	readAhead   = 512
 )
 
-func (r *Reader) filter() string { return r.lane.log.opts.Subject + "." + r.lane.token + ".>" }
-
 func (r *Reader) startDisk(ctx context.Context) error {
 	from := r.seq + 1
 	if r.seq == 0 {
@@ -166,7 +164,7 @@ func (r *Reader) startDisk(ctx context.Context) error {
 		}
 	}
 	c, err := r.lane.log.js.OrderedConsumer(ctx, r.lane.log.opts.Stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{r.filter()},
+		FilterSubjects: []string{r.lane.filter()},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    from,
 	})
@@ -178,6 +176,9 @@ func (r *Reader) startDisk(ctx context.Context) error {
 	}
 	return nil
 }
+
+// filter matches the lane's entries.
+func (l *Lane) filter() string { return l.log.opts.Subject + "." + l.token + ".>" }
 
 // Find returns the stream sequence of the first entry whose number is at least
 // number, 0 when there is none, by bisection: numbers rise with sequences.
@@ -206,9 +207,16 @@ func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
 	return found, nil
 }
 
+// First returns the lowest number that the lane still holds, 0 when it holds
+// none.
+func (l *Lane) First(ctx context.Context) (uint64, error) {
+	_, number, err := l.at(ctx, 1)
+	return number, err
+}
+
 // at returns sequence and number of the lane's first entry at or after seq.
 func (l *Lane) at(ctx context.Context, seq uint64) (uint64, uint64, error) {
-	msg, err := broker.NextMessage(ctx, l.log.nc, l.log.opts.Stream, l.log.opts.Subject+"."+l.token+".>", seq)
+	msg, err := broker.NextMessage(ctx, l.log.nc, l.log.opts.Stream, l.filter(), seq)
 	if err != nil || msg == nil {
 		return 0, 0, err
 	}

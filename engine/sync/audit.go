@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -23,6 +24,7 @@ type FeedAudit struct {
 	Last       uint64      // the newest number in the ledger
 	AtHub      uint64      // messages found in the hub's stream
 	Expired    uint64      // settled once, removed since by the hub's own limits
+	Discarded  [][2]uint64 // dropped by the edge's policy for want of room, and said so
 	Gaps       [][2]uint64 // settled in the ledger and not in the stream, or never settled
 	Duplicates [][2]uint64 // in the stream or the ledger more than once
 	Damaged    [][2]uint64 // batches whose content is not what the edge sent
@@ -130,10 +132,12 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 		a.result.Duplicates = append(a.result.Duplicates, [2]uint64{e.First, min(a.result.Last, e.Last)})
 	}
 	a.result.Last = max(a.result.Last, e.Last)
+	a.result.Discarded = append(a.result.Discarded, e.Discarded...)
 	want := e.Numbers
 	if want == nil && e.Count > 0 {
 		want = [][2]uint64{{e.First, e.Last}}
 	}
+	a.result.Gaps = append(a.result.Gaps, unexplained(e.First, e.Last, want, e.Elsewhere, e.Discarded)...)
 	missing, extra := compare(want, numbers)
 	if first := seq - uint64(e.Count); first < a.firstSeq {
 		// The hub's limits have taken the head of this batch.
@@ -147,6 +151,24 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 	a.result.Gaps = append(a.result.Gaps, missing...)
 	a.result.Duplicates = append(a.result.Duplicates, extra...)
 	return nil
+}
+
+// unexplained returns the numbers from first to last that stand in none of the
+// given ranges: the edge had lost them when it sent the batch.
+func unexplained(first, last uint64, explained ...[][2]uint64) (missing [][2]uint64) {
+	all := slices.Concat(explained...)
+	slices.SortFunc(all, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
+	next := first
+	for _, r := range all {
+		if r[0] > next {
+			missing = append(missing, [2]uint64{next, r[0] - 1})
+		}
+		next = max(next, r[1]+1)
+	}
+	if next <= last {
+		missing = append(missing, [2]uint64{next, last})
+	}
+	return missing
 }
 
 // compare returns the numbers of want that got lacks, and those that got has

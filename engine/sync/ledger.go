@@ -37,8 +37,13 @@ type LedgerEntry struct {
 	Last  uint64 `json:"last"`
 	Count int    `json:"count"`
 	// Numbers are the numbers in the batch, as ranges, when it does not hold
-	// every one from First to Last: the others went to another remote.
+	// every one from First to Last.
 	Numbers [][2]uint64 `json:"numbers,omitempty"`
+	// Elsewhere are numbers that belong to another remote, Discarded those that
+	// the edge dropped by policy for want of room. A number from First to Last
+	// that stands nowhere is lost.
+	Elsewhere [][2]uint64 `json:"elsewhere,omitempty"`
+	Discarded [][2]uint64 `json:"discarded,omitempty"`
 	// Total counts what the hub has had of this feed, this batch included.
 	Total uint64 `json:"total"`
 	// Hash is SHA-256 over number (8 bytes, little-endian) and data of each
@@ -48,20 +53,19 @@ type LedgerEntry struct {
 	Time time.Time `json:"time"`
 }
 
-func newLedgerEntry(era store.Era, before uint64, total uint64, entries []store.Stored, last uint64, now time.Time) LedgerEntry {
-	e := LedgerEntry{Epoch: era.Epoch, Since: era.From, First: before + 1, Last: last, Count: len(entries), Total: total + uint64(len(entries)), Time: now.UTC()}
+func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerEntry {
+	e := LedgerEntry{
+		Epoch: era.Epoch, Since: era.From, First: at.Last + 1, Last: b.Last, Count: len(b.Entries),
+		Total: at.Total + uint64(len(b.Entries)), Elsewhere: b.Elsewhere, Discarded: b.Discarded, Time: now.UTC(),
+	}
 	h := sha256.New()
 	var number [8]byte
-	for i := range entries {
-		n := entries[i].Number
+	for i := range b.Entries {
+		n := b.Entries[i].Number
 		binary.LittleEndian.PutUint64(number[:], n)
 		h.Write(number[:])
-		h.Write(entries[i].Data)
-		if k := len(e.Numbers) - 1; k >= 0 && e.Numbers[k][1]+1 == n {
-			e.Numbers[k][1] = n
-		} else {
-			e.Numbers = append(e.Numbers, [2]uint64{n, n})
-		}
+		h.Write(b.Entries[i].Data)
+		e.Numbers = addNumber(e.Numbers, n)
 	}
 	if len(e.Numbers) == 1 && e.Numbers[0] == [2]uint64{e.First, e.Last} {
 		e.Numbers = nil

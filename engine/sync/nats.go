@@ -179,29 +179,30 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	return Position{Last: lane.Opened(), Total: e.Total}, nil
 }
 
-// Push sends entries and the ledger entry that settles everything up to last
-// as one atomic batch. After an error the session must ask for its position
+// Push sends the entries and the ledger entry that settles everything up to
+// b.Last as one atomic batch. After an error the session must ask for its position
 // again: the batch may have been stored, its answer lost.
-func (s *natsSession) Push(ctx context.Context, entries []store.Stored, last uint64) error {
+func (s *natsSession) Push(ctx context.Context, b *Batch) error {
 	era, _ := s.feed.Lane.EraOf(s.at.Last + 1)
-	entry := newLedgerEntry(era, s.at.Last, s.at.Total, entries, last, s.remote.now())
+	entry := newLedgerEntry(era, s.at, b, s.remote.now())
 	data, err := json.Marshal(&entry)
 	if err != nil {
 		return fmt.Errorf("encoding a ledger entry: %w", err)
 	}
 	s.batch.Begin()
 	s.batch.Header(store.HeaderNumber, s.number)
-	for i := range entries {
-		s.number[0] = formatNumber(entries[i].Number)
-		s.batch.Add(s.subject(entries[i].Subject), entries[i].Data)
+	for i := range b.Entries {
+		e := &b.Entries[i]
+		s.number[0] = formatNumber(e.Number)
+		s.batch.Add(s.subject(e.Subject), e.Data)
 	}
-	s.number[0] = formatNumber(last)
+	s.number[0] = formatNumber(b.Last)
 	seq, err := s.batch.Commit(ctx, s.ledger, data, s.newest)
 	if err != nil {
-		return fmt.Errorf("sending %d of %s: %w", len(entries), s.feed, err)
+		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
 	}
 	s.newest, s.pushed = seq, true
-	s.at = Position{Last: last, Total: entry.Total}
+	s.at = Position{Last: b.Last, Total: entry.Total}
 	return nil
 }
 

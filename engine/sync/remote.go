@@ -31,9 +31,18 @@ type Session interface {
 	Position(ctx context.Context) (Position, error)
 	// MaxEntries bounds the entries of one Push.
 	MaxEntries() int
-	// Push returns when the remote has entries durably and has settled
-	// everything up to the number last.
-	Push(ctx context.Context, entries []store.Stored, last uint64) error
+	// Push returns when the remote has the batch durably and everything up to
+	// its Last is settled.
+	Push(ctx context.Context, b *Batch) error
+}
+
+// Batch is what one push brings. The numbers from behind the position to Last
+// that it neither holds nor explains are lost.
+type Batch struct {
+	Entries   []store.Stored
+	Last      uint64      // everything up to this number is settled with it
+	Elsewhere [][2]uint64 // numbers that belong to other remotes
+	Discarded [][2]uint64 // numbers that were dropped by policy
 }
 
 // Backoff is exponential with full jitter: attempt n waits a uniform part of

@@ -61,6 +61,7 @@ type FeedSender struct {
 	session Session
 	reader  *store.Reader
 	pending []store.Stored
+	skipped [][2]uint64 // numbers for other remotes, up to where pending reaches
 	bytes   int
 	oldest  time.Time // when the oldest pending entry was first seen
 	round   time.Time // when the next round of an `every` begins
@@ -217,7 +218,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.pending, f.bytes, f.round = f.pending[:0], 0, time.Time{}
+	f.pending, f.skipped, f.bytes, f.round = f.pending[:0], nil, 0, time.Time{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
@@ -271,7 +272,8 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if err := f.fill(ctx, clock); err != nil {
 		return false, 0, err
 	}
-	if len(f.pending) == 0 {
+	b := f.batch()
+	if len(f.pending) == 0 && len(b.Discarded) == 0 {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
@@ -279,12 +281,12 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 		return false, idle, nil
 	}
-	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now {
+	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now && len(f.pending) > 0 {
 		return false, wait, nil
 	}
 	push, cancel := context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
 	defer cancel()
-	if err := f.session.Push(push, f.pending, f.reader.Number()); err != nil {
+	if err := f.session.Push(push, b); err != nil {
 		f.note(err)
 		return false, 0, err
 	}
@@ -322,11 +324,24 @@ func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
 				f.pending[kept] = got[i]
 				f.bytes += len(got[i].Data)
 				kept++
+			} else {
+				f.skipped = addNumber(f.skipped, got[i].Number)
 			}
 		}
 		f.pending = f.pending[:kept]
 	}
 	return nil
+}
+
+// batch is what goes next.
+func (f *FeedSender) batch() *Batch {
+	at, _, _ := f.Status()
+	last := f.reader.Number()
+	b := &Batch{Entries: f.pending, Last: last, Elsewhere: f.skipped}
+	if last > at.Last+uint64(len(f.pending)) { // not all of them are here
+		b.Discarded = f.Feed.Lane.Discarded(at.Last+1, last)
+	}
+	return b
 }
 
 // settle notes that everything read belonged to other remotes.
@@ -339,12 +354,15 @@ func (f *FeedSender) settle() {
 func (f *FeedSender) pushed(now time.Time) {
 	n := len(f.pending)
 	f.mu.Lock()
-	f.at.Last, f.seq = f.reader.Number(), f.pending[n-1].Seq
+	f.at.Last, f.seq = f.reader.Number(), 0
+	if n > 0 {
+		f.seq = f.pending[n-1].Seq
+	}
 	f.at.Total += uint64(n)
 	f.lastSync, f.lastErr = now, nil
 	f.mu.Unlock()
 	clear(f.pending)
-	f.pending, f.bytes = f.pending[:0], 0
+	f.pending, f.skipped, f.bytes = f.pending[:0], nil, 0
 }
 
 func (f *FeedSender) note(err error) {
