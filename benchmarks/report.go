@@ -189,6 +189,11 @@ func (r *Report) Markdown() string {
 				bound(c.Floor), bound(c.Reach), cmp.Or(c.Verdict, "–"))
 		}
 	}
+	if below := r.Missed(); len(below) > 0 {
+		fmt.Fprintf(&b, "\nBelow the floor: %s.\n", strings.Join(below, "; "))
+	} else {
+		b.WriteString("\nNothing is below its floor.\n")
+	}
 	b.WriteString("\n| measured | unit | median | min – max | CPU µs a record |\n|---|---|---|---|---|\n")
 	for _, w := range r.Workloads {
 		for _, s := range w.Series {
