@@ -58,6 +58,9 @@ func NewHost(ctx context.Context, opts Options) (*Host, error) {
 	if h.workers <= 0 {
 		h.workers = runtime.GOMAXPROCS(0)
 	}
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "plugins are interpreted on this processor, which is about fifty times slower", slog.String("processor", runtime.GOARCH))
+	}
 	cfg := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(maxMemory / pageSize)

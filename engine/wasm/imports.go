@@ -105,16 +105,18 @@ func importLog(inst *instance, mod api.Module, stack []uint64) {
 	inst.write(mod, logLevel(stack[0]), api.DecodeU32(stack[1]), api.DecodeU32(stack[2]))
 }
 
-// write logs a text of the guest's. A text outside its memory is left out, a
-// long one is cut, and only the first lines of a call are kept: a log is not
-// worth a fault, and must not fill a disk (I9).
+// write logs a text of the guest's. A text outside its memory is left out and
+// a long one is cut: a log is not worth a fault.
 func (inst *instance) write(mod api.Module, level slog.Level, ptr, size uint32) {
+	if text, ok := mod.Memory().Read(ptr, min(size, maxLogBytes)); ok {
+		inst.logLine(level, text)
+	}
+}
+
+// logLine keeps the first lines of a call: a guest must not fill a disk (I9).
+func (inst *instance) logLine(level slog.Level, text []byte) {
 	if inst.lines++; inst.lines > maxLogLines {
 		inst.plugin.logDropped.Add(1)
-		return
-	}
-	text, ok := mod.Memory().Read(ptr, min(size, maxLogBytes))
-	if !ok {
 		return
 	}
 	s := strings.TrimRight(strings.ToValidUTF8(string(text), "\ufffd"), "\n")

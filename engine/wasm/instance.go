@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -31,9 +33,16 @@ type instance struct {
 	allowance allowance
 	// running is what imported functions find the instance by.
 	running callContext
+	// monotonic is the guest's monotonic clock, in nanoseconds.
+	monotonic uint64
 	// lines counts what the call that runs has logged.
 	lines int
+	// stderr is the beginning of what it has printed.
+	stderr []byte
 }
+
+// maxPrintedBytes of what a guest printed become part of a fault's reason.
+const maxPrintedBytes = 256
 
 type instanceKey struct{}
 
@@ -83,9 +92,19 @@ func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 func (inst *instance) instantiate(ctx context.Context) (err error) {
 	defer recovered(&err)
 	p := inst.plugin
-	ctx = experimental.WithMemoryAllocator(&callContext{ctx, inst}, memoryAllocator{uint64(p.limits.Memory) &^ (pageSize - 1)})
-	inst.mod, err = p.host.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	return err
+	memory := &memoryAllocator{limit: uint64(p.limits.Memory) &^ (pageSize - 1)}
+	defer func() {
+		if inst.mod == nil {
+			memory.free()
+		}
+	}()
+	ctx = experimental.WithMemoryAllocator(&callContext{ctx, inst}, memory)
+	mod, err := p.host.runtime.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return err // mod is an interface that holds a nil pointer then
+	}
+	inst.mod = mod
+	return nil
 }
 
 func (inst *instance) applyConfig(ctx context.Context) error {
@@ -186,9 +205,13 @@ func (inst *instance) inbox(ctx context.Context, size int) (uint32, error) {
 func (inst *instance) call(ctx context.Context, f api.Function, params ...uint64) (result uint64, err error) {
 	defer recovered(&err)
 	copy(inst.stack[:], params)
-	inst.lines = 0
+	inst.lines, inst.stderr = 0, inst.stderr[:0]
 	inst.running = callContext{ctx, inst}
-	if err := f.CallWithStack(&inst.running, inst.stack[:]); err != nil {
+	err = f.CallWithStack(&inst.running, inst.stack[:])
+	if len(inst.stderr) > 0 && inst.plugin.mayLog {
+		inst.logLine(slog.LevelWarn, inst.stderr)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return inst.stack[0], nil
@@ -207,9 +230,18 @@ func (inst *instance) blame(ctx context.Context, what string, err error) error {
 	case errors.Is(err, errHostPanic):
 		return faultf(FaultHost, "%s: %w", what, err)
 	case errors.Is(err, errExit):
-		return faultf(FaultTrap, "%s: %w", what, errExit)
+		return faultf(FaultTrap, "%s: %w%s", what, errExit, inst.printed())
 	}
-	return faultf(FaultTrap, "%s: %s", what, trapText(err))
+	return faultf(FaultTrap, "%s: %s%s", what, trapText(err), inst.printed())
+}
+
+// printed returns what the guest has printed, as the end of a sentence: that is
+// where language runtimes say why they panic.
+func (inst *instance) printed() string {
+	if len(inst.stderr) == 0 {
+		return ""
+	}
+	return "; it printed: " + strings.TrimSpace(cleanText(inst.stderr[:min(len(inst.stderr), maxPrintedBytes)]))
 }
 
 func (inst *instance) close(ctx context.Context) error {

@@ -163,11 +163,11 @@ func (g *group) add(f *outFrame) *Fault {
 			g.last = Result{}
 		}
 		g.bytes += int64(len(f.id) + len(f.device) + len(f.typ) + len(f.payload))
-		r, bad := f.apply(g.src, len(g.out.records)-g.start)
-		if bad != nil && g.bad == nil {
+		g.out.records = append(g.out.records, *g.src)
+		last := len(g.out.records) - 1
+		if bad := f.apply(&g.out.records[last], last-g.start); bad != nil && g.bad == nil {
 			g.bad = bad
 		}
-		g.out.records = append(g.out.records, r)
 		return nil
 	case actionDrop, actionError:
 		if g.frames > 1 {
@@ -206,24 +206,18 @@ func (g *group) result(limits *Limits) Result {
 	return Result{Action: Emit, Records: all}
 }
 
-// apply returns the record that an emit makes of src. Of several with an
-// unchanged id, all but the first get their place appended to it, so that ids
-// stay distinct and the same after every replay (I2).
-func (f *outFrame) apply(src *record.Record, place int) (record.Record, *Fault) {
-	r := *src
-	for _, part := range [...]struct {
-		bit  uint32
-		from []byte
-		name string
-		to   *string
-	}{
-		{changedID, f.id, "id", &r.ID}, {changedDevice, f.device, "device_id", &r.DeviceID}, {changedType, f.typ, "data_type", &r.DataType},
-	} {
-		if f.changed&part.bit != 0 {
-			*part.to = string(part.from)
-		} else if len(part.from) > 0 {
-			return r, faultf(FaultRecord, "%s has bytes but is not marked as changed", part.name)
-		}
+// apply makes of r, a copy of the source, the record that an emit asks for. Of
+// several with an unchanged id, all but the first get their place appended to
+// it, so that ids stay distinct and the same after every replay (I2).
+func (f *outFrame) apply(r *record.Record, place int) *Fault {
+	if fault := f.replace(&r.ID, f.id, changedID, "id"); fault != nil {
+		return fault
+	}
+	if fault := f.replace(&r.DeviceID, f.device, changedDevice, "device_id"); fault != nil {
+		return fault
+	}
+	if fault := f.replace(&r.DataType, f.typ, changedType, "data_type"); fault != nil {
+		return fault
 	}
 	if f.changed&changedID == 0 && place > 0 {
 		r.ID += "." + strconv.Itoa(place+1)
@@ -232,20 +226,28 @@ func (f *outFrame) apply(src *record.Record, place int) (record.Record, *Fault) 
 		r.Timestamp = time.Unix(0, f.timestamp).UTC()
 	}
 	if f.changed&changedPayload != 0 {
-		r.Payload = f.payload
 		if err := record.ValidObject(f.payload); err != nil {
-			return r, faultf(FaultRecord, "the payload it emitted: %w", err)
+			return faultf(FaultRecord, "the payload it emitted: %w", err)
 		}
-		// The host's own JSON reader accepts white space before the object;
-		// a record does not begin with it.
-		r.Payload = r.Payload[record.SkipSpace(r.Payload, 0):]
+		// The JSON reader accepts white space before the object; a record does
+		// not begin with it.
+		r.Payload = f.payload[record.SkipSpace(f.payload, 0):]
 	} else if len(f.payload) > 0 {
-		return r, faultf(FaultRecord, "payload has bytes but is not marked as changed")
+		return faultf(FaultRecord, "payload has bytes but is not marked as changed")
 	}
 	if err := r.Check(); err != nil {
-		return r, faultf(FaultRecord, "the record it emitted: %w", err)
+		return faultf(FaultRecord, "the record it emitted: %w", err)
 	}
-	return r, nil
+	return nil
+}
+
+func (f *outFrame) replace(to *string, from []byte, bit uint32, name string) *Fault {
+	if f.changed&bit != 0 {
+		*to = string(from)
+	} else if len(from) > 0 {
+		return faultf(FaultRecord, "%s has bytes but is not marked as changed", name)
+	}
+	return nil
 }
 
 // distinct keeps a split from making two records of one id, of which one would

@@ -24,6 +24,10 @@ type Plugin struct {
 	compiled wazero.CompiledModule
 	about    Description
 
+	// batch is how many records a call may have. It shrinks for a plugin that
+	// does not manage as many within its limits.
+	batch atomic.Int32
+
 	// slots holds one token for every instance that may still be used.
 	slots chan struct{}
 
@@ -62,6 +66,7 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 		mayLog: slices.Contains(m.Allow, CapabilityLog), compiled: compiled,
 		slots: make(chan struct{}, h.workers),
 	}
+	p.batch.Store(callRecords)
 	for range h.workers {
 		p.slots <- struct{}{}
 	}

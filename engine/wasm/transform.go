@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/edged/edged/engine/record"
@@ -72,7 +73,7 @@ type run struct {
 
 func (r *run) all(ctx context.Context, in []record.Record) error {
 	for len(in) > 0 {
-		n := chunk(in)
+		n := chunk(in, int(r.plugin.batch.Load()))
 		fault, err := r.once(ctx, in[:n])
 		if err == nil && fault != nil {
 			err = r.replay(ctx, in[:n], fault)
@@ -85,12 +86,13 @@ func (r *run) all(ctx context.Context, in []record.Record) error {
 	return nil
 }
 
-// chunk says how many records of in make the next call: at least one.
-func chunk(in []record.Record) int {
+// chunk says how many records of in make the next call: at least one and at most
+// limit.
+func chunk(in []record.Record, limit int) int {
 	size := callHeader
 	for i := range in {
 		size += recordFrameSize(&in[i])
-		if i > 0 && (i == callRecords || size > callBytes) {
+		if i > 0 && (i == limit || size > callBytes) {
 			return i
 		}
 	}
@@ -105,6 +107,7 @@ func (r *run) replay(ctx context.Context, in []record.Record, fault *Fault) erro
 		return nil
 	}
 	r.plugin.replays.Add(1)
+	first := len(r.out.Results)
 	for i := range in {
 		fault, err := r.once(ctx, in[i:i+1])
 		if err != nil {
@@ -113,6 +116,11 @@ func (r *run) replay(ctx context.Context, in []record.Record, fault *Fault) erro
 		if fault != nil {
 			r.fault(fault)
 		}
+	}
+	// When no record alone is to blame, the call was too large for the plugin's
+	// limits; the next ones are smaller.
+	if !slices.ContainsFunc(r.out.Results[first:], func(res Result) bool { return res.Action == Faulted }) {
+		r.plugin.batch.Store(int32(max(len(in)/2, 1)))
 	}
 	return nil
 }

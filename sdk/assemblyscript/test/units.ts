@@ -1,0 +1,59 @@
+// Functions of the SDK, one by one, for run.js to call. The input is a JSON
+// array of strings: what to do, and its arguments. The output is a text.
+
+import {
+  asBool, asF64, asString, Bytes, Config, del, eachName, fixed, get, integer, kind, Lookup, Path, quote, set, text,
+} from "../assembly";
+
+export { edged_abi_v1, edged_alloc } from "../assembly";
+
+let names: string[] = [];
+
+function argument(json: Bytes, i: i32): string {
+  const s = asString(get(json, Path.parse(i.toString())));
+  return s === null ? "" : s;
+}
+
+function shown(b: Bytes | null): string { return b === null ? "null" : b.toString(); }
+
+export function run(ptr: usize, len: usize): u64 {
+  const json = new Bytes(ptr, <i32>len);
+  const what = argument(json, 0);
+  const a = argument(json, 1), b = argument(json, 2), c = argument(json, 3);
+  const value = Bytes.of(a);
+  if (what == "get") return text(shown(get(value, Path.parse(b))));
+  if (what == "set") return text(shown(set(value, Path.parse(b), Bytes.of(c))));
+  if (what == "del") return text(del(value, Path.parse(b)).toString());
+  if (what == "kind") return text((<i32>kind(value)).toString());
+  if (what == "bool") return text(asBool(value).toString());
+  if (what == "string") {
+    const s = asString(value);
+    return text(s === null ? "null" : s);
+  }
+  if (what == "quote") return text(quote(a).toString());
+  if (what == "number") return text(reinterpret<u64>(asF64(value)).toString());
+  if (what == "fixed") return text(shown(fixed(asF64(value), <i32>asF64(Bytes.of(b)))));
+  if (what == "integer") return text(integer(I64.parseInt(a)).toString());
+  if (what == "names") {
+    names = [];
+    eachName(value, (name: string): void => { names.push(name); });
+    return text(names.join("|"));
+  }
+  if (what == "lookup") {
+    const lookup = new Lookup([Path.parse(b), Path.parse(c), Path.parse("x.y")]);
+    const ok = lookup.run(value);
+    return text((ok ? "" : "no object: ") + shown(lookup.value(0)) + "|" + shown(lookup.value(1)) + "|" +
+      shown(lookup.set(0, Bytes.of("0"))) + "|" + shown(lookup.set(2, Bytes.of("1"))));
+  }
+  if (what == "config") {
+    const config = new Config(value.ptr, value.len);
+    const s = config.string("s", "S");
+    const n = config.number("n", 1.5, 0, 10);
+    const i = config.integer("i", 3, 0, 9);
+    const f = config.boolean("f", true);
+    const result = config.finish();
+    if (result != 0) return result;
+    return text(s + "|" + n.toString() + "|" + i.toString() + "|" + f.toString());
+  }
+  return text("what is " + what + "?");
+}
