@@ -65,7 +65,7 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 		}
 	}
 	q.deadLetters, err = store.Open(ctx, nc, store.Options{
-		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Logger: opts.Logger,
+		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Single: true, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, messages.Close(ctx))

@@ -281,6 +281,41 @@ func TestAFullLogWaitsForRoomAndLosesNothing(t *testing.T) {
 	}
 }
 
+// A batch that is filled step by step gets what is missing, from memory as from
+// disk.
+func TestReadFillsUpWhatTheCallerHas(t *testing.T) {
+	dir := t.TempDir()
+	for _, from := range []string{"memory", "disk"} {
+		e := start(t, dir, store.Options{})
+		l := e.lane("p")
+		if from == "memory" {
+			e.put(l, 30, store.Group{})
+		}
+		r := l.NewReader(0)
+		var got []store.Stored
+		for _, step := range []struct{ limit, want int }{{9, 9}, {1, 10}, {15, 25}, {100, 30}} {
+			var err error
+			if got, err = r.Read(t.Context(), step.limit, 1<<20, got); err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != step.want || r.Number() != uint64(step.want) {
+				t.Errorf("from %s: %d entries after a read of at most %d, want %d", from, len(got), step.limit, step.want)
+			}
+		}
+		// At least one, however large; then what fits.
+		r.Seek(0)
+		got, err := r.Read(t.Context(), 10, 1, got[:0])
+		if err != nil || len(got) != 1 {
+			t.Errorf("from %s: %d entries in one byte, %v", from, len(got), err)
+		}
+		if got, err = r.Read(t.Context(), 10, 1, got); err != nil || len(got) != 2 {
+			t.Errorf("from %s: %d entries after another byte, %v", from, len(got), err)
+		}
+		r.Close()
+		e.stop()
+	}
+}
+
 func TestOneDirectoryServesOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	e := start(t, dir, store.Options{})

@@ -20,6 +20,8 @@ const (
 	Offline  State = "offline"
 )
 
+var errNotConnected = errors.New("not connected")
+
 // MonitorOptions configures a monitor. Zero values mean the defaults.
 type MonitorOptions struct {
 	Remote       Remote
@@ -138,7 +140,7 @@ func (m *Monitor) Run(ctx context.Context) {
 		now := m.opts.Now()
 		switch {
 		case !m.opts.Remote.Reachable():
-			m.set(Offline, errors.New("not connected"))
+			m.set(Offline, errNotConnected)
 			probe, attempt = now, 0
 			if now.Sub(lastSeen) >= m.opts.RedialAfter<<min(redials, 4) {
 				redials, lastSeen = redials+1, now
@@ -148,7 +150,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			}
 		case !now.Before(probe):
 			lastSeen, redials = now, 0
-			if m.probe(ctx); ctx.Err() != nil {
+			if m.probe(ctx, poll.C); ctx.Err() != nil {
 				return
 			}
 			if after, _, _ := m.State(); after == Offline {
@@ -174,11 +176,30 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-func (m *Monitor) probe(ctx context.Context) {
+// probe asks the remote once. Meanwhile it goes on looking at the connection:
+// one that ends and is renewed while an answer is awaited must be noticed, for
+// whatever was under way on it will never be answered.
+func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeout)
 	defer cancel()
 	start := m.opts.Now()
-	if err := m.opts.Remote.Probe(ctx); err != nil {
+	answer := make(chan error, 1)
+	go func() { answer <- m.opts.Remote.Probe(ctx) }()
+	var err error
+	for waiting := true; waiting; {
+		select {
+		case err = <-answer:
+			waiting = false
+		case <-poll:
+			if !m.opts.Remote.Reachable() {
+				cancel()
+				<-answer
+				m.set(Offline, errNotConnected)
+				return
+			}
+		}
+	}
+	if err != nil {
 		m.failed(err)
 		return
 	}
@@ -210,7 +231,7 @@ func (m *Monitor) failed(err error) {
 func (m *Monitor) set(to State, err error) {
 	m.mu.Lock()
 	from := m.state
-	if to == Offline && from == Offline && m.err != nil && err.Error() == "not connected" {
+	if to == Offline && from == Offline && m.err != nil && errors.Is(err, errNotConnected) {
 		err = m.err // the reason why it was lost says more
 	}
 	m.err = err

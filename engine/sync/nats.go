@@ -115,7 +115,8 @@ type natsSession struct {
 	ledger string
 	number []string
 	subs   map[string]string // local subject -> hub subject
-	pushed bool              // this process has pushed
+	met    bool              // this process has asked the hub
+	pushed bool              // and pushed
 }
 
 // maxSubjects bounds a session's memory of subjects.
@@ -140,6 +141,7 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 	}
 	s.at, s.newest = Position{}, 0
 	if msg == nil {
+		s.met = true
 		return s.at, nil
 	}
 	e, err := parseLedgerEntry(msg.Data)
@@ -147,8 +149,11 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 		return Position{}, err
 	}
 	s.newest = msg.Seq
-	s.at, err = s.place(ctx, e)
-	return s.at, err
+	if s.at, err = s.place(ctx, e); err != nil {
+		return Position{}, err
+	}
+	s.met = true
+	return s.at, nil
 }
 
 // place finds where this edge stands, given the newest ledger entry.
@@ -165,7 +170,9 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 		return Position{Last: eras[0].From - 1}, nil
 	case i < len(eras)-1:
 		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total}, nil
-	case e.Last <= lane.Last():
+	case e.Last <= lane.Opened() || s.met && e.Last <= lane.Last():
+		// Until this process has met the hub, the hub can have no more than was
+		// stored when the lane was opened.
 		return Position{Last: e.Last, Total: e.Total}, nil
 	}
 	// The hub has more than this edge ever stored: the store has gone back in
@@ -190,7 +197,7 @@ func (s *natsSession) Push(ctx context.Context, b *Batch) error {
 		return fmt.Errorf("encoding a ledger entry: %w", err)
 	}
 	s.batch.Begin()
-	s.batch.Header(store.HeaderNumber, s.number)
+	s.batch.Header(HeaderNumber, s.number)
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		s.number[0] = formatNumber(e.Number)

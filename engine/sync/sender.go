@@ -69,7 +69,7 @@ type FeedSender struct {
 	mu       sync.Mutex
 	at       Position
 	base     *Position // what the remote had when this process first asked
-	seq      uint64    // stream sequence up to which at.Last reaches; 0: not known
+	next     uint64    // stream sequence from which on the log is needed; 0: not known
 	lastSync time.Time
 	lastErr  error
 }
@@ -245,7 +245,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
-		f.seq = 0
+		f.next = 0
 	}
 	if f.base == nil {
 		f.base = &at
@@ -381,9 +381,9 @@ func (f *FeedSender) settle() {
 func (f *FeedSender) pushed(now time.Time) {
 	n := len(f.pending)
 	f.mu.Lock()
-	f.at.Last, f.seq = f.reader.Number(), 0
+	f.at.Last, f.next = f.reader.Number(), 0
 	if n > 0 {
-		f.seq = f.pending[n-1].Seq
+		f.next = f.pending[n-1].Next
 	}
 	f.at.Total += uint64(n)
 	f.lastSync, f.lastErr = now, nil
@@ -443,8 +443,5 @@ func (f *FeedSender) Floor(durable uint64) uint64 {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seq == 0 {
-		return 0
-	}
-	return f.seq + 1
+	return f.next
 }
