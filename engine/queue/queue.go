@@ -73,6 +73,13 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 	return q, nil
 }
 
+// StopWaiting lets messages that find no room stay in the record log; see
+// [store.Log.StopWaiting].
+func (q *Queue) StopWaiting() {
+	q.messages.StopWaiting()
+	q.deadLetters.StopWaiting()
+}
+
 // Close commits what waits and closes both streams. [Queue.Move] has returned.
 func (q *Queue) Close(ctx context.Context) error {
 	return errors.Join(q.messages.Close(ctx), q.deadLetters.Close(ctx))
@@ -111,6 +118,9 @@ func (q *Queue) Move(ctx context.Context, records *store.Log) error {
 			return fmt.Errorf("moving messages to the queue: %w", err)
 		}
 		if err := q.take(ctx, box, seq); err != nil {
+			if ctx.Err() != nil || errors.Is(err, store.ErrNoRoom) {
+				return nil // what was not taken stays in the record log
+			}
 			return fmt.Errorf("moving messages to the queue: %w", err)
 		}
 		at = seq

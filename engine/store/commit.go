@@ -88,9 +88,12 @@ type laneCommit struct {
 	packs  []pack
 }
 
-// store commits groups; it waits for room and retries until they are stored or
-// the log is closed hard.
+// store commits groups; it waits for room and retries until they are stored, the
+// log is full and no longer waits, or it is closed hard.
 func (l *Log) store(groups []*Group) error {
+	if l.refused {
+		return ErrNoRoom
+	}
 	ctx := context.Background()
 	var bytes int64
 	for _, g := range groups {
@@ -115,9 +118,16 @@ func (l *Log) store(groups []*Group) error {
 		}
 		l.full.Store(full)
 		l.filled.Broadcast()
+		var hurry <-chan struct{}
+		if full {
+			hurry = l.hurry
+		}
 		select {
 		case <-purged:
 		case <-time.After(wait):
+		case <-hurry:
+			l.refused = true
+			return ErrNoRoom
 		}
 		wait = min(2*wait, retryMost)
 	}
@@ -285,13 +295,9 @@ func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 	var messages []broker.Message
 	for _, c := range plan {
 		for i := range c.packs {
-			size := len(c.packs[i].commit) + len(c.packs[i].outbox) + 256
-			for j := range c.packs[i].entries {
-				size += len(c.packs[i].entries[j].Data) + 4
-			}
 			messages = append(messages, broker.Message{
 				Subject: l.packSubject(c.lane, &c.packs[i]),
-				Data:    appendPack(make([]byte, 0, size), &c.packs[i], l.opts.Subject),
+				Data:    encodePack(&c.packs[i], l.opts.Subject),
 			})
 		}
 	}
@@ -322,11 +328,7 @@ func (l *Log) apply(plan []*laneCommit, seq uint64) {
 	for _, c := range plan {
 		total += len(c.packs)
 		for i := range c.packs {
-			p := &c.packs[i]
-			bytes += int64(len(p.commit) + len(p.outbox) + entryOverhead)
-			for j := range p.entries {
-				bytes += int64(len(p.entries[j].Data) + 4)
-			}
+			bytes += int64(c.packs[i].size())
 		}
 	}
 	at := seq - uint64(total) + 1

@@ -66,6 +66,8 @@ type Log struct {
 	in      chan *Group
 	stop    chan struct{} // closed by Close: take what waits, then end
 	done    chan struct{}
+	hurry   chan struct{} // closed by StopWaiting
+	refused bool          // the committer's: a group was refused for want of room
 	durable atomic.Uint64 // stream sequence up to which everything is flushed
 	newest  atomic.Uint64 // stream sequence of the newest outbox
 	full    atomic.Bool
@@ -74,6 +76,8 @@ type Log struct {
 	room    Signal     // something was purged
 	filled  Signal     // a commit found no room
 	writing sync.Mutex // held for one commit
+
+	stopWaiting func() // once
 
 	mu    sync.Mutex
 	boxes []boxed // the newest outboxes, oldest first
@@ -143,6 +147,9 @@ func (g *Group) bytes() (n int) {
 // ErrClosed is returned when the log has been closed.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrNoRoom tells a group that the log is full and no longer waits for room.
+var ErrNoRoom = errors.New("the store is full")
+
 // Open creates or opens the log and starts its committer.
 func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	js, err := jetstream.New(nc)
@@ -151,8 +158,9 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, nc: nc, js: js, batch: broker.NewAtomicBatch(nc), lanes: map[string]*Lane{},
-		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}),
+		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	l.stopWaiting = sync.OnceFunc(func() { close(l.hurry) })
 	if err := l.openStream(ctx); err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", opts.Stream, err)
 	}
@@ -210,9 +218,6 @@ func (l *Log) openStream(ctx context.Context) error {
 		MaxBytes:           l.opts.MaxBytes + reserveBytes,
 		AllowAtomicPublish: true,
 		Metadata:           map[string]string{},
-	}
-	if l.opts.DropOldest {
-		cfg.Discard = jetstream.DiscardOld
 	}
 	old, err := l.js.Stream(ctx, l.opts.Stream)
 	switch {
@@ -272,18 +277,15 @@ func (l *Log) packSubject(lane *Lane, p *pack) string {
 
 func (l *Log) outboxFilter() string { return l.opts.Subject + ".*" + tokenOutbox }
 
-// Append hands g to the committer of the lane's log. It blocks while the committer is busy and
-// the waiting line is full, until ctx ends; after an error Done is not called.
-// A group is never split: more than about 16,000 entries are refused.
+// Append hands g to the committer of the lane's log. It blocks while the
+// committer is busy and the waiting line is full, until ctx ends; after an error
+// Done is not called. A group is stored whole or not at all.
 func (l *Lane) Append(ctx context.Context, g *Group) error {
 	g.lane = l
 	return l.log.append(ctx, g)
 }
 
 func (l *Log) append(ctx context.Context, g *Group) error {
-	if len(g.Entries) > localMaxAtomic-64 {
-		return fmt.Errorf("appending %d entries at once: at most %d are possible", len(g.Entries), localMaxAtomic-64)
-	}
 	select {
 	case <-l.stop:
 		return ErrClosed
@@ -299,13 +301,16 @@ func (l *Log) append(ctx context.Context, g *Group) error {
 	}
 }
 
-// localMaxAtomic is what an edge's broker is configured to take in one batch.
-const localMaxAtomic = broker.LocalMaxAtomic
+// StopWaiting makes a full log refuse groups, with [ErrNoRoom], instead of
+// letting them wait for room: the edge is about to stop. After the first refusal
+// every group is refused, so that no position passes one that was not stored.
+func (l *Log) StopWaiting() { l.stopWaiting() }
 
-// Close commits what waits and stops the committer. When ctx ends first it
-// returns its error and what was not committed is told so through Done. No
+// Close commits what waits and fits, and stops the committer. When ctx ends
+// first it returns its error. What was not committed is told so through Done. No
 // Append may run or follow.
 func (l *Log) Close(ctx context.Context) error {
+	l.StopWaiting()
 	close(l.stop)
 	select {
 	case <-l.done:
@@ -438,11 +443,37 @@ func (l *Log) hasRoom(ctx context.Context, bytes int64) (bool, error) {
 		defer l.mu.Unlock()
 		return l.used+bytes <= l.opts.MaxBytes
 	}
-	if l.opts.DropOldest || bytes == 0 || fits() {
+	if bytes == 0 || fits() {
 		return true, nil
 	}
-	err := l.measure(ctx)
-	return fits(), err
+	if err := l.measure(ctx); err != nil || fits() || !l.opts.DropOldest {
+		return fits(), err
+	}
+	return true, l.dropOldest(ctx, fits)
+}
+
+// dropOldest removes the oldest eighth of the log until enough is gone or
+// nothing is left. The server could do that itself (DiscardOld), but it would
+// drop the commit entries of lanes that stand still: their numbers would begin
+// anew and their next commit be refused for ever.
+func (l *Log) dropOldest(ctx context.Context, enough func() bool) error {
+	last := l.Durable()
+	for !enough() {
+		info, err := l.stream.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("asking for the size of %s: %w", l.opts.Stream, err)
+		}
+		first := info.State.FirstSeq
+		if first > last {
+			return nil
+		}
+		next := first + max((last-first+1)/8, 1)
+		if err := l.Purge(ctx, next); err != nil {
+			return err
+		}
+		l.opts.Logger.Warn("the log is full, its oldest entries are dropped", "stream", l.opts.Stream, "messages", next-first)
+	}
+	return nil
 }
 
 const (

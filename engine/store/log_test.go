@@ -316,6 +316,40 @@ func TestReadFillsUpWhatTheCallerHas(t *testing.T) {
 	}
 }
 
+// A log that drops its oldest entries keeps the numbers and positions of lanes
+// that stand still, and goes on taking from them.
+func TestDroppingTheOldestKeepsIdleLanes(t *testing.T) {
+	dir := t.TempDir()
+	opts := store.Options{MaxBytes: 1 << 20, DropOldest: true}
+	e := start(t, dir, opts)
+	idle, busy := e.lane("idle"), e.lane("busy")
+	e.put(idle, 3, store.Group{Source: "s", Position: json.RawMessage(`3`)})
+	big := make([]byte, 100<<10)
+	stored := make(chan error, 1)
+	for range 150 { // more than the bound and the reserve above it
+		g := &store.Group{Entries: []store.Entry{{Subject: busy.Subject("t", "d"), Data: big}}, Done: func(err error) { stored <- err }}
+		if err := busy.Append(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := e.log.Usage(t.Context()); err != nil || used > 1<<20+64<<10 || used < 1<<18 {
+		t.Errorf("the log holds %d bytes of 1 MiB, %v", used, err)
+	}
+	for range 2 {
+		e.put(idle, 1, store.Group{})
+		e.stop()
+		e = start(t, dir, opts)
+		idle, busy = e.lane("idle"), e.lane("busy")
+	}
+	defer e.stop()
+	if idle.Last() != 5 || string(idle.Position("s")) != "3" || busy.Last() != 150 {
+		t.Errorf("idle stands at %d and %s, busy at %d", idle.Last(), idle.Position("s"), busy.Last())
+	}
+}
+
 func TestOneDirectoryServesOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	e := start(t, dir, store.Options{})

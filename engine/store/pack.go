@@ -39,11 +39,19 @@ type pack struct {
 // last is the number of the last entry; before the first of an empty pack.
 func (p *pack) last() uint64 { return p.first + uint64(len(p.entries)) - 1 }
 
-// appendPack appends the pack's bytes to dst. prefix is the log's subject
-// prefix, which every entry's subject starts with.
-func appendPack(dst []byte, p *pack, prefix string) []byte {
-	start := len(dst)
-	dst = append(dst, packMagic...)
+// size is about how many bytes the pack takes.
+func (p *pack) size() int {
+	n := len(p.commit) + len(p.outbox) + 256
+	for i := range p.entries {
+		n += len(p.entries[i].Data) + 4
+	}
+	return n
+}
+
+// encodePack returns the pack's bytes. prefix is the log's subject prefix, which
+// every entry's subject starts with.
+func encodePack(p *pack, prefix string) []byte {
+	dst := append(make([]byte, 0, p.size()), packMagic...)
 	dst = binary.AppendUvarint(dst, p.first)
 	for _, b := range [][]byte{p.commit, p.outbox} {
 		dst = append(binary.AppendUvarint(dst, uint64(len(b))), b...)
@@ -75,7 +83,12 @@ func appendPack(dst []byte, p *pack, prefix string) []byte {
 		dst = binary.AppendUvarint(dst, at)
 		dst = append(binary.AppendUvarint(dst, uint64(len(e.Data))), e.Data...)
 	}
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+	return sealPack(dst)
+}
+
+// sealPack appends the checksum.
+func sealPack(body []byte) []byte {
+	return binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
 }
 
 // decodePack reads a pack and checks it whole.

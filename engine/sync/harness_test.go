@@ -258,8 +258,6 @@ type remoteOptions struct {
 	lanes   []*store.Lane
 	want    func(*store.Stored) bool // of messages
 	backoff sync.Backoff
-	epoch   string // of the records; empty: the log's own
-	at      sync.Position
 }
 
 // prepare makes a remote that has not begun to work.
@@ -273,9 +271,6 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 	}
 	if o.backoff.Base == 0 {
 		o.backoff = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
-	}
-	if o.epoch == "" {
-		o.epoch = e.records.Epoch()
 	}
 	n, err := sync.OpenNATS(sync.NATSOptions{Link: o.link, Edge: e.id, Domain: sync.DefaultDomain, Broker: e.broker})
 	if err != nil {
@@ -298,7 +293,7 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 		r.feeds[f.String()] = r.sender.Add(f, batch.Policy{}, 0)
 	}
 	for _, l := range o.lanes {
-		f := &sync.Feed{Kind: sync.Records, Lane: l, Known: o.at}
+		f := &sync.Feed{Kind: sync.Records, Lane: l}
 		r.feeds[f.String()] = r.sender.Add(f, o.policy, o.every)
 	}
 	return r

@@ -94,14 +94,25 @@ func (r *NATS) Probe(ctx context.Context) error {
 		return fmt.Errorf("asking the hub: reading the answer: %w", err)
 	}
 	switch {
-	case reply.Error != nil && reply.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
-		return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", HubRecordStream)
 	case reply.Error != nil:
+		if err := noStream(reply.Error, HubRecordStream); err != nil {
+			return err
+		}
 		return fmt.Errorf("asking the hub: %w", reply.Error)
 	case !reply.Config.AllowAtomicPublish:
 		return fmt.Errorf("the hub's stream %s does not allow atomic publish, which the ledger needs", HubRecordStream)
 	}
 	return nil
+}
+
+// noStream says what to do when a hub refuses because it lacks a stream; nil:
+// that is not why.
+func noStream(err error, stream string) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamNotFound {
+		return nil
+	}
+	return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", stream)
 }
 
 // natsSession pushes one feed.
@@ -137,6 +148,9 @@ func (s *natsSession) MaxEntries() int { return broker.MaxAtomic - 1 }
 func (s *natsSession) Position(ctx context.Context) (Position, error) {
 	msg, err := broker.LastMessage(ctx, s.remote.nc, s.remote.domain, s.feed.hubStream(), s.ledger)
 	if err != nil {
+		if missing := noStream(err, s.feed.hubStream()); missing != nil {
+			return Position{}, missing
+		}
 		return Position{}, fmt.Errorf("reading the ledger of %s: %w", s.feed, err)
 	}
 	s.at, s.newest = Position{}, 0

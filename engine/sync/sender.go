@@ -130,7 +130,9 @@ func (s *Sender) Run(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		changed := s.opts.Monitor.Changed()
+		// Only a return from offline cuts the back-off short: a hub that answers
+		// and refuses is online after every probe, and would be asked without end.
+		back := s.opts.Monitor.Back()
 		sent, err := s.serve(up)
 		offline := up.Err() != nil
 		cancel()
@@ -150,7 +152,7 @@ func (s *Sender) Run(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-changed:
+		case <-back:
 		case <-ctx.Done():
 		}
 		timer.Stop()
