@@ -275,7 +275,7 @@ func measureDrain(ctx context.Context, binary, dir, leaf string, records int, se
 	if err := errors.Join(err, stop()); err != nil {
 		return 0, err
 	}
-	t, err := count(ctx, nc, "EDGED_RECORDS", "edged.hub.records.>", nil)
+	t, err := countHub(ctx, nc, "EDGED_RECORDS", "edged.hub.records.>", nil)
 	return float64(records) / took.Seconds(), t.exactly(records, err)
 }
 

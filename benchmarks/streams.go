@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"time"
@@ -54,56 +56,126 @@ func stopServer(s *server.Server) {
 
 // tally is what an independent reader found in a stream.
 type tally struct {
-	Messages uint64 // read
-	Distinct uint64 // different Edged-Number
-	Marked   uint64 // for which mark was true
+	Records  int
+	Distinct map[uint64]struct{} // their numbers
+	Marked   int                 // records for which mark was true
 }
 
-// count reads every message of stream on filter, one by one, as a client that
-// knows nothing of edged but the header with the number.
-func count(ctx context.Context, nc *nats.Conn, stream, filter string, mark func(data []byte) bool) (t tally, err error) {
+// exactly returns an error unless every record was found once.
+func (t *tally) exactly(records int, err error) error {
+	if err == nil && (t.Records != records || len(t.Distinct) != records) {
+		err = fmt.Errorf("%d records with %d different numbers arrived, want %d of each", t.Records, len(t.Distinct), records)
+	}
+	return err
+}
+
+func (t *tally) add(number uint64, data []byte, mark []byte) {
+	if t.Distinct == nil {
+		t.Distinct = map[uint64]struct{}{}
+	}
+	t.Records++
+	t.Distinct[number] = struct{}{}
+	if bytes.Contains(data, mark) {
+		t.Marked++
+	}
+}
+
+// countHub reads every message of a hub's stream on filter, one by one, as a
+// client that knows nothing of edged but the header with the number.
+func countHub(ctx context.Context, nc *nats.Conn, stream, filter string, mark []byte) (*tally, error) {
+	t := &tally{}
+	return t, eachMessage(ctx, nc, stream, filter, func(m jetstream.Msg) error {
+		n, err := strconv.ParseUint(m.Headers().Get("Edged-Number"), 10, 64)
+		t.add(n, m.Data(), mark)
+		return err
+	})
+}
+
+// countEdge reads every record of an edge's own stream, where a message holds
+// many: see engine/store/pack.go. It shares no code with the edge.
+func countEdge(ctx context.Context, nc *nats.Conn, mark []byte) (*tally, error) {
+	t := &tally{}
+	return t, eachMessage(ctx, nc, "EDGED_RECORDS", ">", func(m jetstream.Msg) error {
+		rest, ok := bytes.CutPrefix(m.Data(), []byte("EDP1"))
+		if !ok {
+			return fmt.Errorf("message on %s is no pack", m.Subject())
+		}
+		number := func() (n uint64) {
+			n, size := binary.Uvarint(rest)
+			if size <= 0 {
+				ok, rest = false, nil
+				return 0
+			}
+			rest = rest[size:]
+			return n
+		}
+		text := func() []byte {
+			n := number()
+			if n > uint64(len(rest)) {
+				ok, rest = false, nil
+				return nil
+			}
+			b := rest[:n]
+			rest = rest[n:]
+			return b
+		}
+		first := number()
+		text() // the commit entry
+		text() // the outbox
+		for range number() {
+			text() // a subject
+		}
+		entries := number()
+		for i := uint64(0); i < entries && ok; i++ {
+			number() // of the subject
+			t.add(first+i, text(), mark)
+		}
+		if !ok || len(rest) != 4 { // the checksum
+			return fmt.Errorf("the pack that begins with %d does not add up", first)
+		}
+		return nil
+	})
+}
+
+// eachMessage reads all that the stream holds on filter now.
+func eachMessage(ctx context.Context, nc *nats.Conn, stream, filter string, visit func(jetstream.Msg) error) error {
+	fail := func(err error) error { return fmt.Errorf("counting %s: %w", stream, err) }
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return t, err
+		return fail(err)
 	}
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
-		return t, fmt.Errorf("counting %s: %w", stream, err)
+		return fail(err)
 	}
 	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
-		return t, fmt.Errorf("counting %s: %w", stream, err)
+		return fail(err)
 	}
 	var want uint64
 	for _, n := range info.State.Subjects {
 		want += n
 	}
 	if want == 0 {
-		return t, nil
+		return nil
 	}
 	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
 	if err != nil {
-		return t, fmt.Errorf("counting %s: %w", stream, err)
+		return fail(err)
 	}
-	msgs, err := c.Messages(jetstream.PullMaxMessages(2000))
+	messages, err := c.Messages(jetstream.PullMaxMessages(1000))
 	if err != nil {
-		return t, fmt.Errorf("counting %s: %w", stream, err)
+		return fail(err)
 	}
-	defer msgs.Stop()
-	seen := map[uint64]struct{}{}
-	for t.Messages < want {
-		m, err := msgs.Next(jetstream.NextMaxWait(30 * time.Second))
+	defer messages.Stop()
+	for read := range want {
+		m, err := messages.Next(jetstream.NextMaxWait(30 * time.Second))
 		if err != nil {
-			return t, fmt.Errorf("counting %s: %d of %d read: %w", stream, t.Messages, want, err)
+			return fail(fmt.Errorf("%d of %d read: %w", read, want, err))
 		}
-		t.Messages++
-		if n, err := strconv.ParseUint(m.Headers().Get("Edged-Number"), 10, 64); err == nil {
-			seen[n] = struct{}{}
-		}
-		if mark != nil && mark(m.Data()) {
-			t.Marked++
+		if err := visit(m); err != nil {
+			return fail(err)
 		}
 	}
-	t.Distinct = uint64(len(seen))
-	return t, nil
+	return nil
 }

@@ -88,8 +88,10 @@ func ingest(ctx context.Context, b *bench) (w Workload, err error) {
 	w.Comparisons = []Comparison{
 		ratio("durable collect : raw JetStream atomic batch", collect, raw, goal{floor: 0.5, reach: 0.9}),
 		same,
+		ratio("durable collect : JetStream, 1000 records in one message", collect, w.Series[5], goal{}),
 		ratio("durable collect : SQLite, one commit a record", collect, sqlite, goal{floor: 20, reach: 80}),
 		ratio("whole pipeline : durable collect", pipeline, collect, goal{floor: 0.4, reach: 0.8}),
+		ratio("whole pipeline : raw JetStream atomic batch", pipeline, raw, goal{}),
 	}
 	return w, nil
 }
