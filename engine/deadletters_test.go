@@ -1,11 +1,10 @@
 package engine_test
 
 import (
+	"context"
 	"encoding/json"
+	"log/slog"
 	"path/filepath"
-	"strings"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/queue"
@@ -30,28 +29,32 @@ func (r *restoreRig) deadLetters() []record.DeadLetter {
 		r.t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	q, err := queue.Open(r.t.Context(), nc, queue.Options{QueueBytes: 1 << 20, DeadLetterBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	stream, err := js.Stream(r.t.Context(), queue.DeadLetterStream)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	defer func() {
+		if err := q.Close(context.WithoutCancel(r.t.Context())); err != nil {
+			r.t.Error(err)
+		}
+	}()
 	var letters []record.DeadLetter
-	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg, err := stream.GetMsg(r.t.Context(), seq)
-		if err != nil {
-			r.t.Fatal(err)
+	for _, lane := range q.DeadLetters().Lanes() {
+		reader := lane.NewReader(0)
+		defer reader.Close()
+		for reader.Number() < lane.Last() {
+			got, err := reader.Read(r.t.Context(), 100, 1<<20, nil)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			for i := range got {
+				var d record.DeadLetter
+				if err := json.Unmarshal(got[i].Data, &d); err != nil {
+					r.t.Fatal(err)
+				}
+				letters = append(letters, d)
+			}
 		}
-		if !strings.HasPrefix(msg.Subject, queue.DeadLetterSubject+".") {
-			continue
-		}
-		var d record.DeadLetter
-		if err := json.Unmarshal(msg.Data, &d); err != nil {
-			r.t.Fatal(err)
-		}
-		letters = append(letters, d)
 	}
 	return letters
 }

@@ -199,6 +199,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer hard()
 	background, stopBackground := context.WithCancel(after)
 	defer stopBackground()
+	// A full store may wait for a hub for weeks; a stop does not.
+	defer context.AfterFunc(ctx, func() {
+		e.records.StopWaiting()
+		e.queue.StopWaiting()
+	})()
 
 	var parts gosync.WaitGroup
 	failed := make(chan error, 1)

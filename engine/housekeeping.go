@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	gosync "sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
@@ -94,23 +97,28 @@ func epochOf(lane *store.Lane) string {
 	return eras[len(eras)-1].Epoch
 }
 
-// settled reports whether some remote is known to have all of a lane that no
-// pipeline owns any more.
-func (s *stateStore) settled(lane *store.Lane) bool {
+// settled reports whether a lane that no pipeline owns any more is known to be
+// wholly at every remote it was synced to, of those that are still configured
+// (I3).
+func (e *Engine) settled(lane *store.Lane) bool {
 	epoch := epochOf(lane)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, p := range s.saved {
-		if p.Epoch == epoch && p.Last >= lane.Last() && keyIsOf(key, lane) {
-			return true
+	e.state.mu.Lock()
+	defer e.state.mu.Unlock()
+	somewhere := false
+	for key, p := range e.state.saved {
+		remote, ok := strings.CutSuffix(strings.TrimPrefix(key, "sync."), ".records."+record.Token(lane.Name()))
+		if !ok {
+			continue
+		}
+		if p.Epoch == epoch && p.Last >= lane.Last() {
+			somewhere = true
+			continue
+		}
+		if slices.ContainsFunc(e.cfg.Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
+			return false
 		}
 	}
-	return false
-}
-
-func keyIsOf(key string, lane *store.Lane) bool {
-	suffix := ".records." + record.Token(lane.Name())
-	return len(key) > len(suffix) && key[len(key)-len(suffix):] == suffix
+	return somewhere
 }
 
 // saveState writes the positions that have changed.
@@ -126,7 +134,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 			if p.LastSync.IsZero() {
 				p.LastSync = old.LastSync
 			}
-			if old == p || (at == sync.Position{}) {
+			if old == p { // a remote that has nothing yet is remembered too
 				continue
 			}
 			data, err := json.Marshal(p)
@@ -147,7 +155,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 // housekeep saves positions and frees what every remote has, until ctx ends.
 func (e *Engine) housekeep(ctx context.Context) {
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane) {
+		if lane.Last() > 0 && !e.settled(lane) {
 			e.log.Warn("a pipeline is no longer configured and has records that may not be synced; they are kept",
 				"pipeline", lane.Name(), "stored", lane.Last())
 		}
@@ -195,7 +203,7 @@ func (e *Engine) recordFloor() uint64 {
 		}
 	}
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.state.settled(lane) {
+		if lane.Last() > 0 && !e.settled(lane) {
 			return 0
 		}
 	}

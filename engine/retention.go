@@ -19,7 +19,7 @@ const (
 const (
 	// purgeStep is how many stream messages must be free before a purge is worth
 	// it; a full store purges for less.
-	purgeStep = 10_000
+	purgeStep = 16
 	// ageEvery is how often the age of synced records is looked at.
 	ageEvery = time.Minute
 	// discardPart is the part of what waits that is dropped at a time.
@@ -109,6 +109,9 @@ func (e *Engine) everyPipelineWaits() bool {
 // discardRecords drops a part of the oldest records that wait, of every
 // pipeline that says so. The trace of it is durable before anything goes (I7).
 func (e *Engine) discardRecords(ctx context.Context) error {
+	if e.queue.Moved() < e.records.NewestOutbox() {
+		return nil // messages and dead letters first: they may stand in what would go
+	}
 	for _, p := range e.pipelines {
 		if p.cfg.WhenFull != fullDropOldest {
 			continue
@@ -158,7 +161,7 @@ func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced uint64) e
 		return nil
 	}
 	last := first + (newest-first)/discardPart
-	if err := lane.Discard(ctx, first, last); err != nil {
+	if last, err = lane.Discard(ctx, first, last); err != nil {
 		return err
 	}
 	e.log.Warn("the store is full: the oldest that waited were discarded", "lane", lane.Name(), "first", first, "last", last)

@@ -93,6 +93,11 @@ func (b *AtomicBatch) Commit(ctx context.Context, subject string, data []byte, e
 	b.next(subject, data)
 	b.msg.Header["Nats-Batch-Commit"] = []string{"1"}
 	b.msg.Header["Nats-Expected-Last-Subject-Sequence"] = []string{strconv.FormatUint(expect, 10)}
+	return b.request(ctx)
+}
+
+// request publishes the last message and reads the answer.
+func (b *AtomicBatch) request(ctx context.Context) (uint64, error) {
 	answer, err := b.nc.RequestMsgWithContext(ctx, &b.msg)
 	if err != nil {
 		return 0, fmt.Errorf("committing a batch: %w", err)
@@ -108,11 +113,45 @@ func (b *AtomicBatch) Commit(ctx context.Context, subject string, data []byte, e
 	if ack.Error != nil {
 		return 0, fmt.Errorf("committing a batch: %w", ack.Error)
 	}
-	if ack.Count != b.count || ack.Seq == 0 {
+	if ack.Seq == 0 || ack.Count != b.count {
 		return 0, fmt.Errorf("committing a batch: the server acknowledged %d messages of %d", ack.Count, b.count)
 	}
 	return ack.Seq, nil
 }
+
+// Message is one message to publish.
+type Message struct {
+	Subject string
+	Data    []byte
+}
+
+// Publish stores messages in one stream, all or none, if the newest message of
+// the whole stream has the sequence expect. One message is published alone,
+// several as an atomic batch. It returns the sequence of the last. About errors
+// see [AtomicBatch.Commit].
+func Publish(ctx context.Context, b *AtomicBatch, messages []Message, expect uint64) (uint64, error) {
+	guard := []string{strconv.FormatUint(expect, 10)}
+	b.Begin()
+	if len(messages) == 1 {
+		b.msg.Header = nats.Header{headerExpectedLast: guard}
+		b.msg.Subject, b.msg.Data, b.count = messages[0].Subject, messages[0].Data, 0
+		return b.request(ctx)
+	}
+	b.Header(headerExpectedLast, guard) // the batch's first message carries it
+	last := len(messages) - 1
+	for i := range messages[:last] {
+		b.Add(messages[i].Subject, messages[i].Data)
+		delete(b.msg.Header, headerExpectedLast)
+	}
+	if b.err != nil {
+		return 0, fmt.Errorf("publishing a batch: %w", b.err)
+	}
+	b.next(messages[last].Subject, messages[last].Data)
+	b.msg.Header["Nats-Batch-Commit"] = []string{"1"}
+	return b.request(ctx)
+}
+
+const headerExpectedLast = "Nats-Expected-Last-Sequence"
 
 // LastMessage returns the newest message on subject of a stream, asking
 // through the API prefix of a JetStream domain ("" is the local one), or nil

@@ -37,7 +37,8 @@ const relaxedSyncInterval = 100 * time.Millisecond
 
 const (
 	localAccount = "EDGED"
-	// pingInterval times three is how long a dead peer stays unnoticed.
+	// pingInterval, the default, times three is how long a dead peer stays
+	// unnoticed.
 	pingInterval = 15 * time.Second
 	dialTimeout  = 10 * time.Second
 	startTimeout = 2 * time.Minute // a big store is scanned after a kill
@@ -54,6 +55,9 @@ type Options struct {
 	Logger     *slog.Logger
 	Links      []Link  // hubs this broker joins as a leaf node
 	Listen     *Listen // nil: no port is opened
+	// PingInterval is the time between pings on a connection; after three that
+	// nobody answered the peer is taken for dead. 0: 15 s.
+	PingInterval time.Duration
 }
 
 // Listen opens the ports of a hub. An empty address opens no port; port 0
@@ -167,7 +171,9 @@ func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error
 	}
 	o.MaxPayload = maxPayload
 	o.JetStreamLimits.MaxBatchSize = LocalMaxAtomic
-	o.PingInterval = pingInterval
+	if o.PingInterval = b.opts.PingInterval; o.PingInterval == 0 {
+		o.PingInterval = pingInterval
+	}
 	o.LeafNode.DialTimeout = dialTimeout
 	o.LeafNode.ReconnectInterval = time.Second
 	if l := b.opts.Listen; l != nil {
@@ -181,6 +187,10 @@ func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error
 			Credentials:  l.Credentials,
 			DialTimeout:  dialTimeout,
 			Disabled:     disabled[l.Name],
+			// A hub advertises the addresses it sees itself. Behind a balancer or
+			// NAT they lead nowhere, or to a stranger on the edge's own network who
+			// would be shown the password: only what the user wrote is dialled.
+			IgnoreDiscoveredServers: true,
 		}
 		for _, raw := range l.URLs {
 			u, err := url.Parse(raw)
@@ -227,8 +237,10 @@ func (b *Broker) configText() string {
 }
 
 // hashPassword keeps the plain password out of the server, which warns of it.
+// The hash is never written anywhere, so it need not be costly; and a fleet that
+// reconnects at once must be let in before its time to log in is over.
 func hashPassword(p string) string {
-	h, err := bcrypt.GenerateFromPassword([]byte(p), bcrypt.DefaultCost)
+	h, err := bcrypt.GenerateFromPassword([]byte(p), bcrypt.MinCost)
 	if err != nil { // longer than bcrypt takes; the server compares it as it is
 		return p
 	}

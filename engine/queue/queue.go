@@ -65,12 +65,19 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 		}
 	}
 	q.deadLetters, err = store.Open(ctx, nc, store.Options{
-		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Logger: opts.Logger,
+		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Single: true, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, messages.Close(ctx))
 	}
 	return q, nil
+}
+
+// StopWaiting lets messages that find no room stay in the record log; see
+// [store.Log.StopWaiting].
+func (q *Queue) StopWaiting() {
+	q.messages.StopWaiting()
+	q.deadLetters.StopWaiting()
 }
 
 // Close commits what waits and closes both streams. [Queue.Move] has returned.
@@ -111,6 +118,9 @@ func (q *Queue) Move(ctx context.Context, records *store.Log) error {
 			return fmt.Errorf("moving messages to the queue: %w", err)
 		}
 		if err := q.take(ctx, box, seq); err != nil {
+			if ctx.Err() != nil || errors.Is(err, store.ErrNoRoom) {
+				return nil // what was not taken stays in the record log
+			}
 			return fmt.Errorf("moving messages to the queue: %w", err)
 		}
 		at = seq

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,8 +27,10 @@ type commit struct {
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
 }
 
-// outboxBytes bounds one outbox message before it is split.
-const outboxBytes = 512 << 10
+const (
+	outboxBytes = 512 << 10 // an outbox is cut when it has become larger
+	packBytes   = 4 << 20   // likewise a pack
+)
 
 // run is the committer: it takes every group that waits, as far as one commit
 // goes, and stores them with one flush (I1). While it waits for the disk the
@@ -82,20 +83,21 @@ func (l *Log) groupBytes() int { return int(min(groupBytes, l.opts.MaxBytes/8)) 
 // laneCommit is what one commit does to one lane.
 type laneCommit struct {
 	lane   *Lane
-	first  uint64
 	next   commit
-	data   []byte
 	groups []*Group
-	outbox [][]byte
+	packs  []pack
 }
 
-// store commits groups; it waits for room and retries until they are stored or
-// the log is closed hard.
+// store commits groups; it waits for room and retries until they are stored, the
+// log is full and no longer waits, or it is closed hard.
 func (l *Log) store(groups []*Group) error {
+	if l.refused {
+		return ErrNoRoom
+	}
 	ctx := context.Background()
 	var bytes int64
 	for _, g := range groups {
-		bytes += int64(g.bytes() + entryOverhead*len(g.Entries))
+		bytes += int64(g.bytes() + 4*len(g.Entries) + entryOverhead)
 	}
 	wait := retryFirst
 	for {
@@ -116,9 +118,16 @@ func (l *Log) store(groups []*Group) error {
 		}
 		l.full.Store(full)
 		l.filled.Broadcast()
+		var hurry <-chan struct{}
+		if full {
+			hurry = l.hurry
+		}
 		select {
 		case <-purged:
 		case <-time.After(wait):
+		case <-hurry:
+			l.refused = true
+			return ErrNoRoom
 		}
 		wait = min(2*wait, retryMost)
 	}
@@ -152,7 +161,7 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		c := byLane[g.lane]
 		if c == nil {
 			now := g.lane.snapshot()
-			c = &laneCommit{lane: g.lane, first: now.Last + 1, next: now}
+			c = &laneCommit{lane: g.lane, next: now}
 			c.next.Count = 0
 			c.next.Positions = maps.Clone(now.Positions)
 			byLane[g.lane] = c
@@ -176,19 +185,54 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			}
 			c.next.Positions[g.Source] = g.Position
 		}
-		boxes, err := g.Outbox.encode()
-		if err != nil {
-			return nil, err
-		}
-		c.outbox = append(c.outbox, boxes...)
 	}
 	for _, c := range plan {
-		var err error
-		if c.data, err = json.Marshal(&c.next); err != nil {
-			return nil, fmt.Errorf("encoding a commit: %w", err)
+		if err := l.pack(c); err != nil {
+			return nil, err
 		}
 	}
 	return plan, nil
+}
+
+// pack lays a lane's part of a commit out: entries in packs of bounded size,
+// and in the last one the commit entry. Most commits are one pack.
+func (l *Log) pack(c *laneCommit) error {
+	cur := pack{first: c.next.Last - uint64(c.next.Count) + 1}
+	size := 0
+	cut := func() {
+		c.packs = append(c.packs, cur)
+		cur, size = pack{first: cur.last() + 1}, 0
+	}
+	var outbox Outbox
+	for _, g := range c.groups {
+		outbox.Messages = append(outbox.Messages, g.Outbox.Messages...)
+		outbox.DeadLetters = append(outbox.DeadLetters, g.Outbox.DeadLetters...)
+		for i := range g.Entries {
+			n := len(g.Entries[i].Data)
+			if len(cur.entries) > 0 && (size+n > packBytes || l.opts.Single) {
+				cut()
+			}
+			cur.entries = append(cur.entries, g.Entries[i])
+			size += n
+		}
+	}
+	if l.opts.Single && len(cur.entries) > 0 {
+		cut()
+	}
+	boxes, err := outbox.encode()
+	if err != nil {
+		return err
+	}
+	for i, box := range boxes {
+		if cur.outbox = box; i < len(boxes)-1 {
+			cut()
+		}
+	}
+	if cur.commit, err = json.Marshal(&c.next); err != nil {
+		return fmt.Errorf("encoding a commit: %w", err)
+	}
+	cut()
+	return nil
 }
 
 // maxDiscarded bounds how many ranges of discarded numbers a lane remembers.
@@ -240,37 +284,25 @@ func (o *Outbox) encode() ([][]byte, error) {
 	return out, flush()
 }
 
-// try publishes the plan as one atomic batch. The commit entry's expected
-// sequence makes a repeat safe: if an earlier attempt was stored after all, the
-// repeat is refused, and the entry found there is ours.
+// try publishes the plan: one pack as one message, several as one atomic batch.
+// Either is stored whole or not at all, with one flush. The log is the stream's
+// only writer, so the sequence it expects makes a repeat safe: if an earlier
+// attempt was stored after all, the repeat is refused, and the newest pack found
+// there is ours.
 func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	number := []string{""}
-	b := l.batch
-	b.Begin()
-	b.Header(HeaderNumber, number)
-	for i, c := range plan {
-		n := c.first
-		for _, g := range c.groups {
-			for j := range g.Entries {
-				number[0] = strconv.FormatUint(n, 10)
-				n++
-				b.Add(g.Entries[j].Subject, g.Entries[j].Data)
-			}
-		}
-		number[0] = strconv.FormatUint(c.next.Last, 10)
-		for _, box := range c.outbox {
-			b.Add(l.outboxSubject(c.lane.token), box)
-		}
-		if i < len(plan)-1 {
-			b.Add(l.commitSubject(c.lane.token), c.data)
+	var messages []broker.Message
+	for _, c := range plan {
+		for i := range c.packs {
+			messages = append(messages, broker.Message{
+				Subject: l.packSubject(c.lane, &c.packs[i]),
+				Data:    encodePack(&c.packs[i], l.opts.Subject),
+			})
 		}
 	}
-	last := plan[len(plan)-1]
-	subject := l.commitSubject(last.lane.token)
-	expect := last.lane.commitSeq()
-	seq, err := b.Commit(ctx, subject, last.data, expect)
+	expect := l.durable.Load()
+	seq, err := broker.Publish(ctx, l.batch, messages, expect)
 	if err == nil {
 		return seq, nil
 	}
@@ -278,11 +310,12 @@ func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 	if errors.As(err, &api) && api.ErrorCode != broker.CodeWrongLastSequence {
 		return 0, err
 	}
-	found, readErr := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, subject)
+	last := &messages[len(messages)-1]
+	found, readErr := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, last.Subject)
 	if readErr != nil {
 		return 0, errors.Join(err, readErr)
 	}
-	if found != nil && found.Seq > expect && string(found.Data) == string(last.data) {
+	if found != nil && found.Seq == expect+uint64(len(messages)) && string(found.Data) == string(last.Data) {
 		return found.Seq, nil
 	}
 	return 0, err
@@ -293,25 +326,21 @@ func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 func (l *Log) apply(plan []*laneCommit, seq uint64) {
 	total, bytes := 0, int64(0)
 	for _, c := range plan {
-		for _, g := range c.groups {
-			bytes += int64(g.bytes() + entryOverhead*len(g.Entries))
+		total += len(c.packs)
+		for i := range c.packs {
+			bytes += int64(c.packs[i].size())
 		}
-		bytes += int64(len(c.data) + entryOverhead)
-		for _, box := range c.outbox {
-			bytes += int64(len(box) + entryOverhead)
-		}
-		total += c.next.Count + len(c.outbox) + 1
 	}
 	at := seq - uint64(total) + 1
-	boxes := false
+	var boxes []boxed
 	for _, c := range plan {
-		first := at
-		at += uint64(c.next.Count + len(c.outbox))
-		if boxes = boxes || len(c.outbox) > 0; len(c.outbox) > 0 {
-			l.newest.Store(at - 1)
+		for i := range c.packs {
+			if len(c.packs[i].outbox) > 0 {
+				boxes = append(boxes, boxed{seq: at + uint64(i), data: c.packs[i].outbox})
+			}
 		}
-		c.lane.apply(c, first, at)
-		at++
+		c.lane.apply(c, at)
+		at += uint64(len(c.packs))
 	}
 	l.mu.Lock()
 	l.used += bytes
@@ -321,7 +350,5 @@ func (l *Log) apply(plan []*laneCommit, seq uint64) {
 		c.lane.changed.Broadcast()
 	}
 	l.changed.Broadcast()
-	if boxes {
-		l.outbox.Broadcast()
-	}
+	l.keepBoxes(boxes)
 }

@@ -17,6 +17,9 @@ import (
 // up.
 const tailBytes = 4 << 20
 
+// entryMemory is what an entry takes in memory beside its data, about.
+const entryMemory = 64
+
 // Lane is one numbered sequence of a log. All methods may be called from any
 // goroutine.
 type Lane struct {
@@ -27,23 +30,31 @@ type Lane struct {
 
 	opened uint64 // the highest number when this process opened the lane
 
-	mu      sync.Mutex
-	state   commit
-	seq     uint64 // of the newest commit entry; 0: there is none
-	tail    []block
-	inTail  int    // bytes
-	written uint64 // stream sequence of the newest entry
+	mu     sync.Mutex
+	state  commit
+	seq    uint64 // of the newest commit entry; 0: there is none
+	tail   []block
+	inTail int // bytes
 }
 
-// block is one commit's entries of a lane, in memory.
+// block is a pack's entries in memory.
 type block struct {
 	first   uint64 // number of the first entry
-	seq     uint64 // its stream sequence
+	seq     uint64 // the pack's stream sequence
 	entries []Entry
 	bytes   int
 }
 
 func (b *block) last() uint64 { return b.first + uint64(len(b.entries)) - 1 }
+
+// stored returns entry j of the block.
+func (b *block) stored(j int) Stored {
+	next := b.seq
+	if j == len(b.entries)-1 {
+		next++
+	}
+	return Stored{Number: b.first + uint64(j), Next: next, Subject: b.entries[j].Subject, Data: b.entries[j].Data}
+}
 
 // Lane opens the lane of that name, making it when it is new.
 func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
@@ -53,12 +64,16 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 		return lane, nil
 	}
 	lane := &Lane{log: l, name: name, token: record.Token(name)}
-	found, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.commitSubject(lane.token))
+	found, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, lane.filter())
 	if err != nil {
 		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if found != nil {
-		if err := json.Unmarshal(found.Data, &lane.state); err != nil {
+		newest, err := decodePack(found.Data, l.opts.Subject)
+		if err != nil {
+			return nil, fmt.Errorf("opening lane %s: %w", name, err)
+		}
+		if err := json.Unmarshal(newest.commit, &lane.state); err != nil {
 			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
 		}
 		lane.seq, lane.opened = found.Seq, lane.state.Last
@@ -187,25 +202,23 @@ func (l *Lane) commitSeq() uint64 {
 	return l.seq
 }
 
-func (l *Lane) apply(c *laneCommit, first, commitSeq uint64) {
-	b := block{first: c.first, seq: first}
-	for _, g := range c.groups {
-		b.bytes += g.bytes() + entryOverhead*len(g.Entries)
-		if b.entries == nil {
-			b.entries = g.Entries
-		} else {
-			b.entries = append(b.entries, g.Entries...)
-		}
-	}
+// apply takes over a stored commit whose first pack has the stream sequence at.
+func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state, l.seq = c.next, commitSeq
-	if len(b.entries) == 0 {
-		return
+	l.state, l.seq = c.next, at+uint64(len(c.packs))-1
+	for i := range c.packs {
+		p := &c.packs[i]
+		if len(p.entries) == 0 {
+			continue
+		}
+		b := block{first: p.first, seq: at + uint64(i), entries: p.entries}
+		for j := range p.entries {
+			b.bytes += len(p.entries[j].Data) + entryMemory
+		}
+		l.tail = append(l.tail, b)
+		l.inTail += b.bytes
 	}
-	l.written = first + uint64(len(b.entries)) - 1
-	l.tail = append(l.tail, b)
-	l.inTail += b.bytes
 	for l.inTail > tailBytes && len(l.tail) > 1 {
 		l.inTail -= l.tail[0].bytes
 		l.tail[0] = block{}
@@ -221,17 +234,18 @@ func (l *Lane) fromTail(number uint64, limit, bytes int, out []Stored) ([]Stored
 	if len(l.tail) == 0 || number+1 < l.tail[0].first {
 		return out, number >= l.state.Last
 	}
+	had := len(out)
 	from := sort.Search(len(l.tail), func(i int) bool { return l.tail[i].last() > number })
 	for i := from; i < len(l.tail); i++ {
 		b := &l.tail[i]
 		for j := int(number + 1 - b.first); j < len(b.entries); j++ {
 			e := &b.entries[j]
-			if len(out) >= limit || len(out) > 0 && bytes < len(e.Data) {
+			if n := len(out) - had; n >= limit || n > 0 && bytes < len(e.Data) {
 				return out, true
 			}
 			bytes -= len(e.Data)
 			number++
-			out = append(out, Stored{Number: number, Seq: b.seq + uint64(j), Subject: e.Subject, Data: e.Data})
+			out = append(out, b.stored(j))
 		}
 	}
 	return out, true

@@ -25,9 +25,6 @@ import (
 	"github.com/edged/edged/engine/record"
 )
 
-// HeaderNumber carries an entry's number, locally and at the hub.
-const HeaderNumber = "Edged-Number"
-
 const epochKey = "edged-epoch" // in the stream's metadata
 
 const (
@@ -39,12 +36,15 @@ const (
 // Options configures one log.
 type Options struct {
 	Stream   string // JetStream stream name
-	Subject  string // prefix of entry subjects: <Subject>.<lane>.<rest>
+	Subject  string // prefix of subjects: entries are <Subject>.<lane>.<rest>
 	MaxBytes int64  // bound of the stream on disk
 	// DropOldest makes a full log drop its oldest entries; otherwise Append
 	// waits for room.
 	DropOldest bool
-	Logger     *slog.Logger
+	// Single stores every entry as a message of its own, so that one can be
+	// removed alone; otherwise a commit's entries share one.
+	Single bool
+	Logger *slog.Logger
 }
 
 // Log is a numbered log on one stream. Its entries stand in lanes; each lane
@@ -52,9 +52,10 @@ type Options struct {
 // lasts. What is appended together is stored together or not at all. All
 // methods may be called from any goroutine.
 //
-// Every commit ends, per lane, with a commit entry: the lane's last number, its
-// counters and the positions of its sources. That one entry makes them as
-// durable and as exact as the entries they speak of (I2).
+// A commit is, per lane, one message of the stream: a pack of all entries, with
+// a commit entry that holds the lane's last number, its counters and the
+// positions of its sources. That makes these as durable and as exact as the
+// entries they speak of (I2).
 type Log struct {
 	opts    Options
 	nc      *nats.Conn
@@ -65,6 +66,8 @@ type Log struct {
 	in      chan *Group
 	stop    chan struct{} // closed by Close: take what waits, then end
 	done    chan struct{}
+	hurry   chan struct{} // closed by StopWaiting
+	refused bool          // the committer's: a group was refused for want of room
 	durable atomic.Uint64 // stream sequence up to which everything is flushed
 	newest  atomic.Uint64 // stream sequence of the newest outbox
 	full    atomic.Bool
@@ -74,8 +77,11 @@ type Log struct {
 	filled  Signal     // a commit found no room
 	writing sync.Mutex // held for one commit
 
+	stopWaiting func() // once
+
 	mu    sync.Mutex
-	used  int64 // bytes on disk, as estimated since the server was last asked
+	boxes []boxed // the newest outboxes, oldest first
+	used  int64   // bytes on disk, as estimated since the server was last asked
 	lanes map[string]*Lane
 }
 
@@ -141,6 +147,9 @@ func (g *Group) bytes() (n int) {
 // ErrClosed is returned when the log has been closed.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrNoRoom tells a group that the log is full and no longer waits for room.
+var ErrNoRoom = errors.New("the store is full")
+
 // Open creates or opens the log and starts its committer.
 func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	js, err := jetstream.New(nc)
@@ -149,8 +158,9 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, nc: nc, js: js, batch: broker.NewAtomicBatch(nc), lanes: map[string]*Lane{},
-		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}),
+		in: make(chan *Group, appendQueue), stop: make(chan struct{}), done: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	l.stopWaiting = sync.OnceFunc(func() { close(l.hurry) })
 	if err := l.openStream(ctx); err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", opts.Stream, err)
 	}
@@ -164,12 +174,13 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Log, error) {
 // openLanes opens every lane the stream holds, configured today or not: a purge
 // must know them all.
 func (l *Log) openLanes(ctx context.Context) error {
-	info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(l.commitSubject("*")))
+	info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(l.opts.Subject+".>"))
 	if err != nil {
 		return err
 	}
 	for subject := range info.State.Subjects {
-		name, err := record.Untoken(strings.TrimPrefix(subject, l.commitSubject("")))
+		token, _, _ := strings.Cut(strings.TrimPrefix(subject, l.opts.Subject+"."), ".")
+		name, err := record.Untoken(token)
 		if err != nil {
 			return err
 		}
@@ -200,16 +211,13 @@ func (l *Log) Durable() uint64 { return l.durable.Load() }
 func (l *Log) openStream(ctx context.Context) error {
 	cfg := jetstream.StreamConfig{
 		Name:               l.opts.Stream,
-		Subjects:           []string{l.opts.Subject + ".>", l.commitSubject("*"), l.outboxSubject("*")},
+		Subjects:           []string{l.opts.Subject + ".>"},
 		Retention:          jetstream.LimitsPolicy,
 		Storage:            jetstream.FileStorage,
 		Discard:            jetstream.DiscardNew,
 		MaxBytes:           l.opts.MaxBytes + reserveBytes,
 		AllowAtomicPublish: true,
 		Metadata:           map[string]string{},
-	}
-	if l.opts.DropOldest {
-		cfg.Discard = jetstream.DiscardOld
 	}
 	old, err := l.js.Stream(ctx, l.opts.Stream)
 	switch {
@@ -227,7 +235,7 @@ func (l *Log) openStream(ctx context.Context) error {
 	}
 	l.epoch = cfg.Metadata[epochKey]
 	l.durable.Store(l.stream.CachedInfo().State.LastSeq)
-	newest, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.outboxSubject("*"))
+	newest, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.outboxFilter())
 	if err != nil {
 		return err
 	}
@@ -253,21 +261,31 @@ func (l *Log) Epoch() string { return l.epoch }
 // Full reports whether the last commit is waiting for room (I9).
 func (l *Log) Full() bool { return l.full.Load() }
 
-func (l *Log) commitSubject(token string) string { return l.opts.Subject + "_commits." + token }
-func (l *Log) outboxSubject(token string) string { return l.opts.Subject + "_outbox." + token }
+// The last token of a message's subject says whether it has an outbox, so that
+// the outboxes are found without reading everything.
+const (
+	tokenPack   = ".pack"
+	tokenOutbox = ".outbox"
+)
 
-// Append hands g to the committer of the lane's log. It blocks while the committer is busy and
-// the waiting line is full, until ctx ends; after an error Done is not called.
-// A group is never split: more than about 16,000 entries are refused.
+func (l *Log) packSubject(lane *Lane, p *pack) string {
+	if len(p.outbox) > 0 {
+		return l.opts.Subject + "." + lane.token + tokenOutbox
+	}
+	return l.opts.Subject + "." + lane.token + tokenPack
+}
+
+func (l *Log) outboxFilter() string { return l.opts.Subject + ".*" + tokenOutbox }
+
+// Append hands g to the committer of the lane's log. It blocks while the
+// committer is busy and the waiting line is full, until ctx ends; after an error
+// Done is not called. A group is stored whole or not at all.
 func (l *Lane) Append(ctx context.Context, g *Group) error {
 	g.lane = l
 	return l.log.append(ctx, g)
 }
 
 func (l *Log) append(ctx context.Context, g *Group) error {
-	if len(g.Entries) > localMaxAtomic-64 {
-		return fmt.Errorf("appending %d entries at once: at most %d are possible", len(g.Entries), localMaxAtomic-64)
-	}
 	select {
 	case <-l.stop:
 		return ErrClosed
@@ -283,13 +301,16 @@ func (l *Log) append(ctx context.Context, g *Group) error {
 	}
 }
 
-// localMaxAtomic is what an edge's broker is configured to take in one batch.
-const localMaxAtomic = broker.LocalMaxAtomic
+// StopWaiting makes a full log refuse groups, with [ErrNoRoom], instead of
+// letting them wait for room: the edge is about to stop. After the first refusal
+// every group is refused, so that no position passes one that was not stored.
+func (l *Log) StopWaiting() { l.stopWaiting() }
 
-// Close commits what waits and stops the committer. When ctx ends first it
-// returns its error and what was not committed is told so through Done. No
+// Close commits what waits and fits, and stops the committer. When ctx ends
+// first it returns its error. What was not committed is told so through Done. No
 // Append may run or follow.
 func (l *Log) Close(ctx context.Context) error {
+	l.StopWaiting()
 	close(l.stop)
 	select {
 	case <-l.done:
@@ -347,27 +368,37 @@ func (l *Log) Purge(ctx context.Context, seq uint64) error {
 	return err
 }
 
-// Discard drops the lane's numbers from first to last before they are synced,
-// to make room. That they were dropped is durable first (I7). It works while
-// the log is full.
-func (l *Lane) Discard(ctx context.Context, first, last uint64) error {
+// Discard drops the lane's oldest entries before they are synced, to make room:
+// the numbers from first to about last, for only whole packs go. That they were
+// dropped is durable first (I7). It returns the last number that went, and works
+// while the log is full. The outboxes up to there have been taken.
+func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) {
 	log := l.log
+	below := log.Durable() + 1
 	seq, err := l.Find(ctx, last+1)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if seq == 0 {
-		seq = log.Durable() + 1
+		last = l.Last()
+	} else {
+		p, _, err := l.at(ctx, seq)
+		if err != nil {
+			return 0, err
+		}
+		if last, below = p.first-1, seq; last < first { // all in one pack: it goes whole
+			last, below = p.last(), seq+1
+		}
 	}
 	if err := log.commit(ctx, []*Group{{lane: l, discard: &[2]uint64{first, last}}}); err != nil {
-		return fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
+		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
-	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(seq)); err != nil {
-		return fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
+	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(below)); err != nil {
+		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	err = log.measure(ctx)
 	log.room.Broadcast()
-	return err
+	return last, err
 }
 
 // SequenceAt returns the stream sequence of the first message stored at or
@@ -412,18 +443,44 @@ func (l *Log) hasRoom(ctx context.Context, bytes int64) (bool, error) {
 		defer l.mu.Unlock()
 		return l.used+bytes <= l.opts.MaxBytes
 	}
-	if l.opts.DropOldest || bytes == 0 || fits() {
+	if bytes == 0 || fits() {
 		return true, nil
 	}
-	err := l.measure(ctx)
-	return fits(), err
+	if err := l.measure(ctx); err != nil || fits() || !l.opts.DropOldest {
+		return fits(), err
+	}
+	return true, l.dropOldest(ctx, fits)
+}
+
+// dropOldest removes the oldest eighth of the log until enough is gone or
+// nothing is left. The server could do that itself (DiscardOld), but it would
+// drop the commit entries of lanes that stand still: their numbers would begin
+// anew and their next commit be refused for ever.
+func (l *Log) dropOldest(ctx context.Context, enough func() bool) error {
+	last := l.Durable()
+	for !enough() {
+		info, err := l.stream.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("asking for the size of %s: %w", l.opts.Stream, err)
+		}
+		first := info.State.FirstSeq
+		if first > last {
+			return nil
+		}
+		next := first + max((last-first+1)/8, 1)
+		if err := l.Purge(ctx, next); err != nil {
+			return err
+		}
+		l.opts.Logger.Warn("the log is full, its oldest entries are dropped", "stream", l.opts.Stream, "messages", next-first)
+	}
+	return nil
 }
 
 const (
 	// reserveBytes is room above the bound for what must be written to make
 	// room: commit entries that a purge carries forward.
 	reserveBytes  = 8 << 20
-	entryOverhead = 128 // header and framing of one entry on disk, about
+	entryOverhead = 128 // what a message takes on disk beside its data, about
 	commitTimeout = 30 * time.Second
 	retryFirst    = 20 * time.Millisecond
 	retryMost     = 2 * time.Second

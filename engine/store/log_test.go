@@ -281,6 +281,75 @@ func TestAFullLogWaitsForRoomAndLosesNothing(t *testing.T) {
 	}
 }
 
+// A batch that is filled step by step gets what is missing, from memory as from
+// disk.
+func TestReadFillsUpWhatTheCallerHas(t *testing.T) {
+	dir := t.TempDir()
+	for _, from := range []string{"memory", "disk"} {
+		e := start(t, dir, store.Options{})
+		l := e.lane("p")
+		if from == "memory" {
+			e.put(l, 30, store.Group{})
+		}
+		r := l.NewReader(0)
+		var got []store.Stored
+		for _, step := range []struct{ limit, want int }{{9, 9}, {1, 10}, {15, 25}, {100, 30}} {
+			var err error
+			if got, err = r.Read(t.Context(), step.limit, 1<<20, got); err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != step.want || r.Number() != uint64(step.want) {
+				t.Errorf("from %s: %d entries after a read of at most %d, want %d", from, len(got), step.limit, step.want)
+			}
+		}
+		// At least one, however large; then what fits.
+		r.Seek(0)
+		got, err := r.Read(t.Context(), 10, 1, got[:0])
+		if err != nil || len(got) != 1 {
+			t.Errorf("from %s: %d entries in one byte, %v", from, len(got), err)
+		}
+		if got, err = r.Read(t.Context(), 10, 1, got); err != nil || len(got) != 2 {
+			t.Errorf("from %s: %d entries after another byte, %v", from, len(got), err)
+		}
+		r.Close()
+		e.stop()
+	}
+}
+
+// A log that drops its oldest entries keeps the numbers and positions of lanes
+// that stand still, and goes on taking from them.
+func TestDroppingTheOldestKeepsIdleLanes(t *testing.T) {
+	dir := t.TempDir()
+	opts := store.Options{MaxBytes: 1 << 20, DropOldest: true}
+	e := start(t, dir, opts)
+	idle, busy := e.lane("idle"), e.lane("busy")
+	e.put(idle, 3, store.Group{Source: "s", Position: json.RawMessage(`3`)})
+	big := make([]byte, 100<<10)
+	stored := make(chan error, 1)
+	for range 150 { // more than the bound and the reserve above it
+		g := &store.Group{Entries: []store.Entry{{Subject: busy.Subject("t", "d"), Data: big}}, Done: func(err error) { stored <- err }}
+		if err := busy.Append(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := e.log.Usage(t.Context()); err != nil || used > 1<<20+64<<10 || used < 1<<18 {
+		t.Errorf("the log holds %d bytes of 1 MiB, %v", used, err)
+	}
+	for range 2 {
+		e.put(idle, 1, store.Group{})
+		e.stop()
+		e = start(t, dir, opts)
+		idle, busy = e.lane("idle"), e.lane("busy")
+	}
+	defer e.stop()
+	if idle.Last() != 5 || string(idle.Position("s")) != "3" || busy.Last() != 150 {
+		t.Errorf("idle stands at %d and %s, busy at %d", idle.Last(), idle.Position("s"), busy.Last())
+	}
+}
+
 func TestOneDirectoryServesOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	e := start(t, dir, store.Options{})

@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/broker"
@@ -16,7 +14,7 @@ import (
 // Stored is one entry as it stands in the log. Its bytes are shared: read only.
 type Stored struct {
 	Number  uint64
-	Seq     uint64 // in the stream
+	Next    uint64 // from this stream sequence on the log is needed once the entry is settled
 	Subject string
 	Data    []byte
 }
@@ -26,9 +24,10 @@ type Stored struct {
 type Reader struct {
 	lane   *Lane
 	number uint64 // of the last entry handed out
-	seq    uint64 // its stream sequence; 0: not known
+	next   uint64 // the stream sequence where the entry behind it is; 0: not known
 	disk   jetstream.MessagesContext
-	ahead  *Stored // read from disk, did not fit the last call
+	ahead  block // read from disk and not handed out yet
+	used   int   // entries of ahead that were handed out
 }
 
 // NewReader returns a reader that continues after number. Close it.
@@ -41,7 +40,7 @@ func (r *Reader) Number() uint64 { return r.number }
 func (r *Reader) Seek(number uint64) {
 	if number != r.number {
 		r.stopDisk()
-		r.number, r.seq = number, 0
+		r.number, r.next = number, 0
 	}
 }
 
@@ -51,8 +50,9 @@ func (r *Reader) Close() { r.stopDisk() }
 func (r *Reader) stopDisk() {
 	if r.disk != nil {
 		r.disk.Stop()
-		r.disk, r.ahead = nil, nil
+		r.disk = nil
 	}
+	r.ahead, r.used = block{}, 0
 }
 
 // Read appends to out the durable entries that follow, at most limit and about
@@ -78,7 +78,7 @@ func (r *Reader) Read(ctx context.Context, limit, maxBytes int, out []Stored) ([
 func (r *Reader) passed(got []Stored) {
 	if len(got) > 0 {
 		last := &got[len(got)-1]
-		r.number, r.seq = last.Number, last.Seq
+		r.number, r.next = last.Number, last.Next
 	}
 }
 
@@ -91,22 +91,24 @@ func (r *Reader) fromDisk(ctx context.Context, limit, maxBytes int, out []Stored
 	last := r.lane.Last()
 	at := r.number
 	for n := 0; n < limit && at < last; n++ {
-		e := r.ahead
-		r.ahead = nil
-		if e == nil {
-			var err error
-			if e, err = r.nextFromDisk(ctx); err != nil {
+		for r.used == len(r.ahead.entries) || r.ahead.first+uint64(r.used) <= at {
+			if r.used < len(r.ahead.entries) {
+				r.used++
+				continue
+			}
+			if err := r.nextFromDisk(ctx); err != nil {
 				r.stopDisk()
 				return out, fmt.Errorf("reading %s from disk: %w", r.lane.name, err)
 			}
 		}
-		if n > 0 && maxBytes < len(e.Data) {
-			r.ahead = e
+		e := r.ahead.stored(r.used)
+		if e.Number > last || n > 0 && maxBytes < len(e.Data) {
 			return out, nil
 		}
+		r.used++
 		maxBytes -= len(e.Data)
 		at = e.Number
-		out = append(out, *e)
+		out = append(out, e)
 	}
 	if at >= last || r.lane.tailReaches(at) {
 		r.stopDisk()
@@ -121,39 +123,45 @@ func (l *Lane) tailReaches(number uint64) bool {
 	return len(l.tail) > 0 && l.tail[0].first <= number+1
 }
 
-// nextFromDisk waits for the next entry, which is known to exist: the number
-// the reader is after is durable.
-func (r *Reader) nextFromDisk(ctx context.Context) (*Stored, error) {
+// nextFromDisk waits for the next pack, which is known to exist: the number the
+// reader is after is durable. A damaged pack is skipped, with its numbers: the
+// hub's ledger then shows the gap, and what stands behind it flows (I6).
+func (r *Reader) nextFromDisk(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for {
 		msg, err := r.disk.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return nil, err
-		}
-		number, err := strconv.ParseUint(msg.Headers().Get(HeaderNumber), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("an entry without a number on %s", msg.Subject())
-		}
-		if number <= r.number {
-			continue
+			return err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return &Stored{Number: number, Seq: meta.Sequence.Stream, Subject: msg.Subject(), Data: msg.Data()}, nil
+		p, err := decodePack(msg.Data(), r.lane.log.opts.Subject)
+		if errors.Is(err, errDamaged) {
+			r.lane.log.opts.Logger.Error("a part of the local store is damaged and skipped",
+				"lane", r.lane.name, "after", r.number, "sequence", meta.Sequence.Stream, "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if len(p.entries) > 0 {
+			r.ahead, r.used = block{first: p.first, seq: meta.Sequence.Stream, entries: p.entries}, 0
+			return nil
+		}
 	}
 }
 
 const (
 	readTimeout = 30 * time.Second
-	readAhead   = 512
+	readAhead   = 2 // packs
 )
 
 func (r *Reader) startDisk(ctx context.Context) error {
-	from := r.seq + 1
-	if r.seq == 0 {
+	from := r.next
+	if from == 0 {
 		var err error
 		if from, err = r.lane.Find(ctx, r.number+1); err != nil {
 			return err
@@ -177,11 +185,12 @@ func (r *Reader) startDisk(ctx context.Context) error {
 	return nil
 }
 
-// filter matches the lane's entries.
-func (l *Lane) filter() string { return l.log.opts.Subject + "." + l.token + ".>" }
+// filter matches the lane's messages.
+func (l *Lane) filter() string { return l.log.opts.Subject + "." + l.token + ".*" }
 
-// Find returns the stream sequence of the first entry whose number is at least
-// number, 0 when there is none, by bisection: numbers rise with sequences.
+// Find returns the stream sequence of the pack that holds number, or the first
+// number behind it that is still there; 0 when there is none. It bisects:
+// numbers rise with sequences.
 func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
 	info, err := l.log.stream.Info(ctx)
 	if err != nil {
@@ -191,12 +200,12 @@ func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
 	var found uint64
 	for low < high {
 		mid := low + (high-low)/2
-		seq, n, err := l.at(ctx, mid)
+		p, seq, err := l.at(ctx, mid)
 		if err != nil {
 			return 0, err
 		}
-		if seq == 0 || n >= number {
-			if seq != 0 {
+		if p == nil || p.last() >= number {
+			if p != nil {
 				found = seq
 			}
 			high = mid
@@ -204,58 +213,49 @@ func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
 			low = seq + 1
 		}
 	}
-	return found, nil
+	for found > 0 { // packs without entries carry a commit entry only
+		p, seq, err := l.at(ctx, found)
+		if err != nil || p == nil {
+			return 0, err
+		}
+		if len(p.entries) > 0 {
+			return seq, nil
+		}
+		found = seq + 1
+	}
+	return 0, nil
 }
 
 // First returns the lowest number that the lane still holds, 0 when it holds
 // none.
 func (l *Lane) First(ctx context.Context) (uint64, error) {
-	_, number, err := l.at(ctx, 1)
-	return number, err
+	for seq := uint64(1); ; {
+		p, at, err := l.at(ctx, seq)
+		if err != nil || p == nil {
+			return 0, err
+		}
+		if len(p.entries) > 0 {
+			return p.first, nil
+		}
+		seq = at + 1
+	}
 }
 
-// at returns sequence and number of the lane's first entry at or after seq.
-func (l *Lane) at(ctx context.Context, seq uint64) (uint64, uint64, error) {
-	msg, err := broker.NextMessage(ctx, l.log.nc, l.log.opts.Stream, l.filter(), seq)
-	if err != nil || msg == nil {
-		return 0, 0, err
-	}
-	hdr, err := nats.DecodeHeadersMsg(msg.Header)
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading the header of %s at %d: %w", l.name, msg.Seq, err)
-	}
-	n, err := strconv.ParseUint(hdr.Get(HeaderNumber), 10, 64)
-	if err != nil {
-		return 0, 0, fmt.Errorf("entry %d of %s has no number", msg.Seq, l.log.opts.Stream)
-	}
-	return msg.Seq, n, nil
-}
-
-// NextOutbox waits for the next outbox after stream sequence seq and returns it
-// with its own sequence. It returns ctx's error when ctx ends.
-func (l *Log) NextOutbox(ctx context.Context, seq uint64) (*Outbox, uint64, error) {
+// at returns the lane's first pack at or after seq, nil when there is none. One
+// that is damaged is passed over.
+func (l *Lane) at(ctx context.Context, seq uint64) (*pack, uint64, error) {
 	for {
-		changed := l.outbox.Wait()
-		// A message can be read before the commit it belongs to is flushed.
-		if durable := l.durable.Load(); seq < durable {
-			msg, err := broker.NextMessage(ctx, l.nc, l.opts.Stream, l.outboxSubject("*"), seq+1)
-			if err != nil {
-				return nil, 0, err
-			}
-			if msg != nil && msg.Seq <= l.durable.Load() {
-				var box Outbox
-				if err := json.Unmarshal(msg.Data, &box); err != nil {
-					return nil, 0, fmt.Errorf("reading outbox %d of %s: %w", msg.Seq, l.opts.Stream, err)
-				}
-				return &box, msg.Seq, nil
-			}
+		msg, err := broker.NextMessage(ctx, l.log.nc, l.log.opts.Stream, l.filter(), seq)
+		if err != nil || msg == nil {
+			return nil, 0, err
 		}
-		select {
-		case <-changed:
-		case <-l.stop:
-			return nil, 0, ErrClosed
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+		p, err := decodePack(msg.Data, l.log.opts.Subject)
+		if err == nil {
+			return p, msg.Seq, nil
 		}
+		if !errors.Is(err, errDamaged) {
+			return nil, 0, err
+		}
+		seq = msg.Seq + 1
 	}
 }

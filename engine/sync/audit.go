@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/record"
-	"github.com/edged/edged/engine/store"
 )
 
 // FeedAudit is what a hub holds of one feed, held against its ledger. Ranges
@@ -78,7 +77,7 @@ func (r *NATS) Audit(ctx context.Context, feed *Feed) (FeedAudit, error) {
 		if msg.Subject() == ledger {
 			err = a.settle(msg.Data(), meta.Sequence.Stream)
 		} else {
-			err = a.entry(msg.Headers().Get(store.HeaderNumber), msg.Data())
+			err = a.entry(msg.Headers().Get(HeaderNumber), msg.Data())
 		}
 		if err != nil {
 			return fail(err)

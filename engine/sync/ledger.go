@@ -25,6 +25,9 @@ const (
 	HubLedgerHTTP    = "edged.hub.ledger.http" // .records or .queue, and a hash of edge and key
 )
 
+// HeaderNumber carries an entry's number at the hub.
+const HeaderNumber = "Edged-Number"
+
 // LedgerEntry is the last message of every batch at the hub. It commits
 // together with the batch, so the newest entry on a feed's ledger subject is
 // the truth about what the hub has (I2).

@@ -20,6 +20,8 @@ const (
 	Offline  State = "offline"
 )
 
+var errNotConnected = errors.New("not connected")
+
 // MonitorOptions configures a monitor. Zero values mean the defaults.
 type MonitorOptions struct {
 	Remote       Remote
@@ -49,6 +51,7 @@ type Change struct {
 type Monitor struct {
 	opts    MonitorOptions
 	changed store.Signal
+	back    store.Signal
 	poke    chan struct{}
 
 	mu       sync.Mutex
@@ -118,6 +121,9 @@ func (m *Monitor) WaitUp(ctx context.Context) (context.Context, context.CancelFu
 // Changed returns a channel that is closed at the next change of state.
 func (m *Monitor) Changed() <-chan struct{} { return m.changed.Wait() }
 
+// Back returns a channel that is closed when the remote comes back from offline.
+func (m *Monitor) Back() <-chan struct{} { return m.back.Wait() }
+
 // Failed tells the monitor that a push failed: it counts and probes soon.
 func (m *Monitor) Failed(err error) {
 	m.failed(err)
@@ -143,7 +149,7 @@ func (m *Monitor) Run(ctx context.Context) {
 		now := m.opts.Now()
 		switch {
 		case !m.opts.Remote.Reachable():
-			m.set(Offline, errors.New("not connected"))
+			m.set(Offline, errNotConnected)
 			probe, attempt = now, 0
 			if now.Sub(lastSeen) >= m.opts.RedialAfter<<min(redials, 4) {
 				redials, lastSeen = redials+1, now
@@ -153,7 +159,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			}
 		case !now.Before(probe):
 			lastSeen, redials = now, 0
-			if m.probe(ctx); ctx.Err() != nil {
+			if m.probe(ctx, poll.C); ctx.Err() != nil {
 				return
 			}
 			if after, _, _ := m.State(); after == Offline {
@@ -179,11 +185,30 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-func (m *Monitor) probe(ctx context.Context) {
+// probe asks the remote once. Meanwhile it goes on looking at the connection:
+// one that ends and is renewed while an answer is awaited must be noticed, for
+// whatever was under way on it will never be answered.
+func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeout)
 	defer cancel()
 	start := m.opts.Now()
-	if err := m.opts.Remote.Probe(ctx); err != nil {
+	answer := make(chan error, 1)
+	go func() { answer <- m.opts.Remote.Probe(ctx) }()
+	var err error
+	for waiting := true; waiting; {
+		select {
+		case err = <-answer:
+			waiting = false
+		case <-poll:
+			if !m.opts.Remote.Reachable() {
+				cancel()
+				<-answer
+				m.set(Offline, errNotConnected)
+				return
+			}
+		}
+	}
+	if err != nil {
 		m.failed(err)
 		return
 	}
@@ -221,7 +246,7 @@ func (m *Monitor) failed(err error) {
 func (m *Monitor) set(to State, err error) {
 	m.mu.Lock()
 	from := m.state
-	if to == Offline && from == Offline && m.err != nil && err.Error() == "not connected" {
+	if to == Offline && from == Offline && m.err != nil && errors.Is(err, errNotConnected) {
 		err = m.err // the reason why it was lost says more
 	}
 	m.err = err
@@ -244,6 +269,9 @@ func (m *Monitor) set(to State, err error) {
 	}
 	m.opts.Logger.Info("connection", "from", from, "to", to, "error", change.Error)
 	m.changed.Broadcast()
+	if from == Offline {
+		m.back.Broadcast()
+	}
 	if m.opts.OnChange != nil {
 		m.opts.OnChange(change)
 	}

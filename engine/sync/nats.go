@@ -94,14 +94,25 @@ func (r *NATS) Probe(ctx context.Context) error {
 		return fmt.Errorf("asking the hub: reading the answer: %w", err)
 	}
 	switch {
-	case reply.Error != nil && reply.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
-		return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", HubRecordStream)
 	case reply.Error != nil:
+		if err := noStream(reply.Error, HubRecordStream); err != nil {
+			return err
+		}
 		return fmt.Errorf("asking the hub: %w", reply.Error)
 	case !reply.Config.AllowAtomicPublish:
 		return fmt.Errorf("the hub's stream %s does not allow atomic publish, which the ledger needs", HubRecordStream)
 	}
 	return nil
+}
+
+// noStream says what to do when a hub refuses because it lacks a stream; nil:
+// that is not why.
+func noStream(err error, stream string) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamNotFound {
+		return nil
+	}
+	return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", stream)
 }
 
 // natsSession pushes one feed.
@@ -115,7 +126,8 @@ type natsSession struct {
 	ledger string
 	number []string
 	subs   map[string]string // local subject -> hub subject
-	pushed bool              // this process has pushed
+	met    bool              // this process has asked the hub
+	pushed bool              // and pushed
 }
 
 // maxSubjects bounds a session's memory of subjects.
@@ -136,10 +148,14 @@ func (s *natsSession) MaxEntries() int { return broker.MaxAtomic - 1 }
 func (s *natsSession) Position(ctx context.Context) (Position, error) {
 	msg, err := broker.LastMessage(ctx, s.remote.nc, s.remote.domain, s.feed.hubStream(), s.ledger)
 	if err != nil {
+		if missing := noStream(err, s.feed.hubStream()); missing != nil {
+			return Position{}, missing
+		}
 		return Position{}, fmt.Errorf("reading the ledger of %s: %w", s.feed, err)
 	}
 	s.at, s.newest = Position{}, 0
 	if msg == nil {
+		s.met = true
 		return s.at, nil
 	}
 	e, err := parseLedgerEntry(msg.Data)
@@ -147,8 +163,11 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 		return Position{}, err
 	}
 	s.newest = msg.Seq
-	s.at, err = s.place(ctx, e)
-	return s.at, err
+	if s.at, err = s.place(ctx, e); err != nil {
+		return Position{}, err
+	}
+	s.met = true
+	return s.at, nil
 }
 
 // place finds where this edge stands, given the newest ledger entry.
@@ -165,7 +184,9 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 		return Position{Last: eras[0].From - 1}, nil
 	case i < len(eras)-1:
 		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total}, nil
-	case e.Last <= lane.Last():
+	case e.Last <= lane.Opened() || s.met && e.Last <= lane.Last():
+		// Until this process has met the hub, the hub can have no more than was
+		// stored when the lane was opened.
 		return Position{Last: e.Last, Total: e.Total}, nil
 	}
 	// The hub has more than this edge ever stored: the store has gone back in
@@ -190,7 +211,7 @@ func (s *natsSession) Push(ctx context.Context, b *Batch) error {
 		return fmt.Errorf("encoding a ledger entry: %w", err)
 	}
 	s.batch.Begin()
-	s.batch.Header(store.HeaderNumber, s.number)
+	s.batch.Header(HeaderNumber, s.number)
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		s.number[0] = formatNumber(e.Number)

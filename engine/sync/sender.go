@@ -39,8 +39,8 @@ type SenderOptions struct {
 	Changed []func() <-chan struct{}
 }
 
-// Sender brings feeds to one remote: messages first, by priority, then records,
-// each feed in order and with one push under way (I4, I5). Its methods may be
+// Sender brings feeds to one remote: messages by priority and, beside them,
+// records, each feed in order and with one push under way (I4, I5). Its methods may be
 // called from any goroutine.
 type Sender struct {
 	opts     SenderOptions
@@ -70,7 +70,7 @@ type FeedSender struct {
 	mu       sync.Mutex
 	at       Position
 	base     *Position // what the remote had when this process first asked
-	seq      uint64    // stream sequence up to which at.Last reaches; 0: not known
+	next     uint64    // stream sequence from which on the log is needed; 0: not known
 	lastSync time.Time
 	lastErr  error
 }
@@ -131,7 +131,9 @@ func (s *Sender) Run(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		changed := s.opts.Monitor.Changed()
+		// Only a return from offline cuts the back-off short: a hub that answers
+		// and refuses is online after every probe, and would be asked without end.
+		back := s.opts.Monitor.Back()
 		sent, err := s.serve(up)
 		offline := up.Err() != nil
 		cancel()
@@ -151,15 +153,15 @@ func (s *Sender) Run(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-changed:
+		case <-back:
 		case <-ctx.Done():
 		}
 		timer.Stop()
 	}
 }
 
-// serve opens a session for every feed and sends until something fails or ctx
-// ends. It reports whether any push succeeded.
+// serve opens a session for every feed and sends, messages and records side by
+// side, until something fails or ctx ends. It reports whether any push succeeded.
 func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
 	for _, f := range s.Feeds() {
 		if err := s.open(ctx, f); err != nil {
@@ -168,27 +170,50 @@ func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
 		}
 	}
 	s.progress.Broadcast()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	var progress atomic.Bool
+	for _, l := range []struct {
+		turn func(context.Context) (bool, time.Duration, error)
+		poke <-chan struct{}
+	}{{s.turnMessages, nil}, {s.turnRecords, s.poke}} {
+		loops.Go(func() {
+			err := s.loop(ctx, l.turn, l.poke, &progress)
+			cancel(err) // the other loop ends too; the first cause is kept
+		})
+	}
+	loops.Wait()
+	return progress.Load(), context.Cause(ctx)
+}
+
+// loop takes turns until one fails or ctx ends. Messages and records have a
+// loop each: a message never waits for the answer to a batch of records, and a
+// trickle of messages does not slow a backlog of records down (I5).
+func (s *Sender) loop(ctx context.Context, turn func(context.Context) (bool, time.Duration, error), poke <-chan struct{}, sent *atomic.Bool) error {
 	for {
 		wake := make([]<-chan struct{}, 0, 3)
 		for _, changed := range s.opts.Changed {
 			wake = append(wake, changed())
 		}
-		progress, wait, err := s.turn(ctx)
-		sent = sent || progress
+		progress, wait, err := turn(ctx)
+		if progress {
+			sent.Store(true)
+		}
 		if err != nil {
-			return sent, err
+			return err
 		}
 		if progress {
 			continue
 		}
-		if err := s.sleep(ctx, wake, wait); err != nil {
-			return sent, err
+		if err := sleep(ctx, wake, poke, wait); err != nil {
+			return err
 		}
 	}
 }
 
-// sleep waits until a log changes, Flush is called or wait is over.
-func (s *Sender) sleep(ctx context.Context, wake []<-chan struct{}, wait time.Duration) error {
+// sleep waits until a log changes, poke is written to or wait is over.
+func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for len(wake) < 2 {
@@ -197,7 +222,7 @@ func (s *Sender) sleep(ctx context.Context, wake []<-chan struct{}, wait time.Du
 	select {
 	case <-wake[0]:
 	case <-wake[1]:
-	case <-s.poke:
+	case <-poke:
 	case <-timer.C:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -223,7 +248,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
-		f.seq = 0
+		f.next = 0
 	}
 	if f.base == nil {
 		f.base = &at
@@ -234,10 +259,8 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 
 const idle = time.Hour
 
-// turn gives the queue its shares and then each pipeline one batch, so that
-// alarms pass a draining backlog and neither starves the other.
-func (s *Sender) turn(ctx context.Context) (progress bool, wait time.Duration, err error) {
-	wait = idle
+// turnMessages gives every priority its share.
+func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration, err error) {
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
 			sent, due, err := s.attempt(ctx, f, true)
@@ -251,6 +274,12 @@ func (s *Sender) turn(ctx context.Context) (progress bool, wait time.Duration, e
 			progress = true
 		}
 	}
+	return progress, idle, nil
+}
+
+// turnRecords gives each pipeline one batch.
+func (s *Sender) turnRecords(ctx context.Context) (progress bool, wait time.Duration, err error) {
+	wait = idle
 	for _, f := range s.records {
 		sent, due, err := s.attempt(ctx, f, s.flush.Load())
 		if err != nil {
@@ -356,9 +385,9 @@ func (f *FeedSender) settle() {
 func (f *FeedSender) pushed(now time.Time) {
 	n := len(f.pending)
 	f.mu.Lock()
-	f.at.Last, f.seq = f.reader.Number(), 0
+	f.at.Last, f.next = f.reader.Number(), 0
 	if n > 0 {
-		f.seq = f.pending[n-1].Seq
+		f.next = f.pending[n-1].Next
 	}
 	f.at.Total += uint64(n)
 	f.lastSync, f.lastErr = now, nil
@@ -415,8 +444,5 @@ func (f *FeedSender) Floor(durable uint64) uint64 {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seq == 0 {
-		return 0
-	}
-	return f.seq + 1
+	return f.next
 }
