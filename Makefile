@@ -22,6 +22,7 @@ build: ## Build the edged binary into this folder
 .PHONY: test
 test: setup vet format ## Run everything: vet, format, Go tests with -race, plugins rebuilt and compared, SDK tests
 	go test -race -timeout 20m ./...
+	cd benchmarks && go vet ./... && go test ./...
 	plugins/verify.sh
 	@for dir in $(NPM_TESTS); do \
 		echo "npm test in $$dir"; \
@@ -61,8 +62,8 @@ $(GOLANGCI):
 	mv .tools/golangci-lint $@
 
 .PHONY: bench
-bench: ## Run the Go benchmarks (the method and the peers: benchmarks/README.md)
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Measure edged against its peers, and write the raw results (benchmarks/README.md)
+	cd benchmarks && go run . --out results
 
 .PHONY: plugins
 plugins: setup ## Rebuild the .wasm files of the plugins we ship

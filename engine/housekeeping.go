@@ -38,6 +38,7 @@ type savedPosition struct {
 	Epoch    string    `json:"epoch"`
 	Last     uint64    `json:"last"`
 	Total    uint64    `json:"total"`
+	Aside    uint64    `json:"aside,omitempty"`
 	LastSync time.Time `json:"last_sync,omitzero"`
 }
 
@@ -87,7 +88,7 @@ func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
 	if p.Epoch != epochOf(f.Lane) {
 		return sync.Position{}
 	}
-	return sync.Position{Last: p.Last, Total: p.Total}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside}
 }
 
 // epochOf is the epoch of a lane's newest era.
@@ -126,7 +127,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
-			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, LastSync: lastSync}
+			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, LastSync: lastSync}
 			e.state.mu.Lock()
 			old := e.state.saved[key]
 			e.state.mu.Unlock()

@@ -66,7 +66,7 @@ var arrows = map[string]arrow{
 	"sdk/go/...":  {ours: words("sdk/go"), stdlibOnly: true},
 	"plugins/...": {ours: words("sdk/go"), stdlibOnly: true},
 	"benchmarks/...": {
-		ours: words("engine engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
+		ours: words("engine plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
 			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
 		libraries: words("hcl nats wazero"),
 	},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,7 @@ const eventSubject = "edged.events.connection"
 // remote is one remote at work.
 type remote struct {
 	cfg     *config.Remote
-	nats    *sync.NATS
+	remote  sync.Remote
 	monitor *sync.Monitor
 	sender  *sync.Sender
 	feeds   []*feed
@@ -43,13 +44,10 @@ func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
 	var links []broker.Link
 	for i := range e.cfg.Remotes {
 		r := &e.cfg.Remotes[i]
-		base := filepath.Dir(r.Range.Filename)
-		path := func(p string) string {
-			if p == "" || filepath.IsAbs(p) {
-				return p
-			}
-			return filepath.Join(base, p)
+		if r.Kind != "nats" {
+			continue
 		}
+		path := pathsOf(r)
 		link := broker.Link{Name: r.Name, Credentials: path(r.Args.String("credentials"))}
 		if tls, ok := r.Args.Block("tls"); ok {
 			link.TLS = broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}
@@ -86,9 +84,33 @@ func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
 	return links, nil
 }
 
+// pathsOf resolves paths against the file that declares the remote.
+func pathsOf(r *config.Remote) func(string) string {
+	base := filepath.Dir(r.Range.Filename)
+	return func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(base, p)
+	}
+}
+
+// openRemote opens what the remote's kind needs.
+func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, log *slog.Logger) (sync.Remote, error) {
+	switch cfg.Kind {
+	case "nats":
+		return sync.OpenNATS(sync.NATSOptions{
+			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
+		})
+	case "http":
+		return e.openHTTP(ctx, cfg, log)
+	}
+	return nil, fmt.Errorf("remote %s: there is no kind %q", cfg.Name, cfg.Kind)
+}
+
 // openRemotes makes monitor, sender and feeds of every remote that a pipeline
 // syncs to.
-func (e *Engine) openRemotes(context.Context) error {
+func (e *Engine) openRemotes(ctx context.Context) error {
 	for i := range e.cfg.Remotes {
 		cfg := &e.cfg.Remotes[i]
 		syncs := map[*pipeline]*config.Sync{}
@@ -103,14 +125,12 @@ func (e *Engine) openRemotes(context.Context) error {
 			continue
 		}
 		log := e.log.With("remote", cfg.Name)
-		n, err := sync.OpenNATS(sync.NATSOptions{
-			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
-		})
+		n, err := e.openRemote(ctx, cfg, log)
 		if err != nil {
 			return err
 		}
 		e.onClose("remote "+cfg.Name, func(context.Context) error { n.Close(); return nil })
-		r := &remote{cfg: cfg, nats: n}
+		r := &remote{cfg: cfg, remote: n}
 		r.monitor = sync.NewMonitor(sync.MonitorOptions{Remote: n, Logger: log, OnChange: e.publishChange})
 		r.sender = sync.NewSender(sync.SenderOptions{
 			Remote: n, Monitor: r.monitor, Logger: log, Now: e.now,

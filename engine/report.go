@@ -141,7 +141,7 @@ func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
 
 // Audit compares the edge's ledger with every hub's, reading all that a hub
 // holds of this edge: it takes time in proportion to that. A hub that cannot be
-// asked is reported in the row's Error.
+// asked is reported in the row's Error, a remote without a ledger by NoLedger.
 func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 	var a Audit
 	for _, r := range e.remotes {
@@ -164,10 +164,17 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 }
 
 func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPipeline) error {
-	if err := r.nats.Probe(ctx); err != nil {
+	ledger, ok := r.remote.(auditor)
+	if !ok {
+		// What it acknowledged is all that can be known.
+		at, _, _ := f.Status()
+		row.NoLedger, row.Synced = true, at.Last
+		return nil
+	}
+	if err := r.remote.Probe(ctx); err != nil {
 		return err
 	}
-	found, err := r.nats.Audit(ctx, f.Feed)
+	found, err := ledger.Audit(ctx, f.Feed)
 	if err != nil {
 		return err
 	}
@@ -192,10 +199,15 @@ func (e *Engine) Summary(ctx context.Context) Summary {
 	st := e.Status()
 	s := Summary{Counts: st.Totals, ThisRun: st.ThisRun, Waiting: st.Waiting, ElapsedSeconds: st.Time.Sub(st.Started).Seconds()}
 	a, err := e.Audit(ctx)
-	s.Audited = err == nil && len(a.Pipelines) > 0
+	asked := 0
+	s.Audited = err == nil
 	for _, row := range a.Pipelines {
 		s.Audited = s.Audited && row.Error == ""
+		if !row.NoLedger {
+			asked++
+		}
 	}
+	s.Audited, s.NoLedger = s.Audited && asked > 0, asked < len(a.Pipelines)
 	if s.Audited {
 		s.Gaps, s.Duplicates = a.Gaps+a.Damaged, a.Duplicates
 	}

@@ -109,9 +109,12 @@ type Summary struct {
 	Duplicates     uint64  `json:"duplicates"` // records at a hub more than once
 	ElapsedSeconds float64 `json:"elapsed_seconds"`
 	ThisRun        Counts  `json:"this_run"`
-	// Audited is false when a hub could not be asked; Gaps and Duplicates then
-	// say nothing.
+	// Audited is false when a hub could not be asked or no remote has a ledger;
+	// Gaps and Duplicates then say nothing.
 	Audited bool `json:"audited"`
+	// NoLedger says that some remote keeps no ledger, so that the audit says
+	// nothing of it.
+	NoLedger bool `json:"no_ledger,omitempty"`
 }
 
 // Audit is the comparison of edge and hub ledgers.
@@ -137,5 +140,8 @@ type AuditPipeline struct {
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent
-	Error      string      `json:"error,omitempty"`
+	// NoLedger says that the remote keeps no ledger to compare with, as an HTTP
+	// API: Synced is what it has acknowledged, the other numbers say nothing.
+	NoLedger bool   `json:"no_ledger,omitempty"`
+	Error    string `json:"error,omitempty"`
 }

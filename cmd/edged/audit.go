@@ -34,6 +34,7 @@ and duplicates: none, or the exact record numbers.
 
 A gap is a record that counts as synced and is not at the hub. A duplicate is a
 record that is there more than once. Records that wait for the link are neither.
+An HTTP API keeps no ledger: of it only what it acknowledged is shown.
 
 A running edge is asked; when none runs, the data directory is opened, the
 remotes are waited for up to --timeout, and nothing is collected.
@@ -154,12 +155,18 @@ func auditVerdict(audit engine.Audit) error {
 func auditText(audit engine.Audit) string {
 	t := table{head: []string{"PIPELINE", "REMOTE", "STORED", "SYNCED", "AT HUB", "GAPS", "DUPLICATES"}}
 	var details strings.Builder
+	compared := 0
 	for _, p := range audit.Pipelines {
 		if p.Error != "" {
 			t.add(p.Pipeline, p.Remote, number(p.Stored), "?", "?", "?", "?")
 			fmt.Fprintf(&details, "%s to %s: not asked: %s\n", p.Pipeline, p.Remote, oneLine(p.Error))
 			continue
 		}
+		if p.NoLedger {
+			t.add(p.Pipeline, p.Remote, number(p.Stored), number(p.Synced), "-", "-", "-")
+			continue
+		}
+		compared++
 		t.add(p.Pipeline, p.Remote, number(p.Stored), number(p.Synced), number(p.AtHub),
 			number(length(p.Gaps)), number(length(p.Duplicates)))
 		if len(p.Gaps) > 0 {
@@ -178,6 +185,8 @@ func auditText(audit engine.Audit) string {
 	}
 	switch {
 	case unasked(audit) > 0 || audit.Gaps > 0 || audit.Duplicates > 0:
+	case compared == 0:
+		text += "\nNothing to compare: an HTTP API keeps no ledger. What it acknowledged counts as synced.\n"
 	case audit.Waiting > 0:
 		text += fmt.Sprintf("\nNo gaps, no duplicates. %s for the link.\n", wait(audit.Waiting))
 	default:

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +17,7 @@ import (
 type hubOptions struct {
 	hub          hub.Options
 	passwordFile string
+	tokenFile    string
 	maxBytes     string
 	log          logFlags
 }
@@ -30,6 +33,12 @@ streams they sync to. It fsyncs before it acknowledges.
 It serves a trial, a test, or a small fleet. A NATS cluster of your own does the
 same: edges need JetStream there and a leaf node listener.
 
+With --http-listen it also serves the HTTP ingest API that a remote "http" sends
+to, storing into the same streams. It knows the Idempotency-Key of a request for
+--http-remember: within that time a request sent again is answered the same and
+stored once. It answers 413 above 900 records or 8 MiB, and with TLS it uses the
+hub's certificate.
+
 An address without a host listens on this machine only; to let edges in from
 elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 (or SIGTERM) stops it; a second one ends it at once.`,
@@ -39,6 +48,10 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
   # A hub that edges reach through the network
   edged hub --leaf-listen 0.0.0.0:7422 --data-dir /var/lib/edged-hub \
     --user edges --password-file /etc/edged/hub.password \
+    --tls-cert /etc/edged/hub.crt --tls-key /etc/edged/hub.key
+
+  # For edges and others that can only speak HTTP
+  edged hub --http-listen 0.0.0.0:8443 --http-token-file /etc/edged/http.token \
     --tls-cert /etc/edged/hub.crt --tls-key /etc/edged/hub.key`,
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -54,6 +67,9 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 	flags.StringVar(&opts.hub.TLSCert, "tls-cert", "", "certificate file (PEM); turns TLS on")
 	flags.StringVar(&opts.hub.TLSKey, "tls-key", "", "private key file (PEM) of --tls-cert")
 	flags.StringVar(&opts.hub.TLSCA, "tls-ca", "", "certificate authority file (PEM); edges must then show a certificate it signed")
+	flags.StringVar(&opts.hub.HTTPListen, "http-listen", "", "address of the HTTP ingest API (default: none)")
+	flags.StringVar(&opts.tokenFile, "http-token-file", "", "file with the bearer token that the HTTP ingest API requires")
+	flags.DurationVar(&opts.hub.HTTPRemember, "http-remember", 7*24*time.Hour, "how long the HTTP ingest API knows an Idempotency-Key")
 	flags.StringVar(&opts.maxBytes, "max-bytes", "", "disk budget of the streams, like 10GiB (default: no bound)")
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err)
@@ -84,13 +100,18 @@ func (o *hubOptions) run(cmd *cobra.Command) error {
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "edges connect to    %s\nclients connect to  %s\n", h.LeafURL(), h.ClientURL()); err != nil {
 		return err
 	}
+	if url := h.HTTPURL(); url != "" {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "HTTP goes to        %s\n", url); err != nil {
+			return err
+		}
+	}
 	<-ctx.Done()
 	return nil
 }
 
 // complete turns the flags that need it into hub options.
 func (o *hubOptions) complete() error {
-	for _, listen := range []*string{&o.hub.LeafListen, &o.hub.ClientListen} {
+	for _, listen := range []*string{&o.hub.LeafListen, &o.hub.ClientListen, &o.hub.HTTPListen} {
 		if strings.HasPrefix(*listen, ":") {
 			*listen = "127.0.0.1" + *listen
 		}
@@ -102,6 +123,9 @@ func (o *hubOptions) complete() error {
 		return usage("--tls-cert and --tls-key go together")
 	case o.hub.TLSCA != "" && o.hub.TLSCert == "":
 		return usage("--tls-ca needs --tls-cert and --tls-key")
+	}
+	if err := o.completeHTTP(); err != nil {
+		return err
 	}
 	if o.maxBytes != "" {
 		n, err := config.ParseSize(o.maxBytes)
@@ -119,6 +143,36 @@ func (o *hubOptions) complete() error {
 		if o.hub.Password == "" {
 			return usage("--password-file %s is empty", o.passwordFile)
 		}
+	}
+	return nil
+}
+
+// completeHTTP checks the flags of the ingest API. Without a token it serves
+// this machine only: whoever reaches it may write.
+func (o *hubOptions) completeHTTP() error {
+	if o.hub.HTTPListen == "" {
+		if o.tokenFile != "" {
+			return usage("--http-token-file needs --http-listen")
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(o.hub.HTTPListen)
+	switch ip := net.ParseIP(host); {
+	case err != nil:
+		return usage("--http-listen is %q: %w", o.hub.HTTPListen, err)
+	case o.tokenFile == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+		return usage("--http-listen %s can be reached from elsewhere and needs --http-token-file", o.hub.HTTPListen)
+	case o.hub.HTTPRemember != 0 && o.hub.HTTPRemember < time.Minute:
+		return usage("--http-remember is %s; at least 1m is needed", o.hub.HTTPRemember)
+	case o.tokenFile == "":
+		return nil
+	}
+	content, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return fmt.Errorf("reading the token: %w", err)
+	}
+	if o.hub.HTTPToken = strings.TrimSpace(string(content)); o.hub.HTTPToken == "" {
+		return usage("--http-token-file %s is empty", o.tokenFile)
 	}
 	return nil
 }

@@ -40,7 +40,20 @@ func TestHubOptions(t *testing.T) {
 		"authority alone": {
 			in: hubOptions{hub: hub.Options{TLSCA: "ca"}}, err: "--tls-ca needs --tls-cert",
 		},
-		"size": {in: hubOptions{maxBytes: "10"}, err: "--max-bytes"},
+		"http on this machine": {
+			in:   hubOptions{hub: hub.Options{HTTPListen: ":8080"}},
+			want: hub.Options{HTTPListen: "127.0.0.1:8080"},
+		},
+		"http with a token": {
+			in:   hubOptions{hub: hub.Options{HTTPListen: "0.0.0.0:8080"}, tokenFile: password},
+			want: hub.Options{HTTPListen: "0.0.0.0:8080", HTTPToken: "s3cret"},
+		},
+		"http for everyone":    {in: hubOptions{hub: hub.Options{HTTPListen: "0.0.0.0:8080"}}, err: "needs --http-token-file"},
+		"http without a port":  {in: hubOptions{hub: hub.Options{HTTPListen: "localhost"}}, err: "--http-listen"},
+		"http empty token":     {in: hubOptions{hub: hub.Options{HTTPListen: ":0"}, tokenFile: empty}, err: "is empty"},
+		"token and no http":    {in: hubOptions{tokenFile: password}, err: "needs --http-listen"},
+		"http forgets at once": {in: hubOptions{hub: hub.Options{HTTPListen: ":0", HTTPRemember: 1}}, err: "--http-remember"},
+		"size":                 {in: hubOptions{maxBytes: "10"}, err: "--max-bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := c.in.complete()

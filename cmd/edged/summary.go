@@ -65,6 +65,8 @@ func conclusion(s engine.Summary) []string {
 		says = append(says, fmt.Sprintf("%s for the link; the next run sends them.", wait(s.Waiting)))
 	}
 	switch {
+	case !s.Audited && s.NoLedger:
+		says = append(says, "Not audited: an HTTP API keeps no ledger; what it acknowledged counts as synced.")
 	case !s.Audited:
 		says = append(says, "Not audited: a hub could not be asked. Run 'edged audit' when it is online.")
 	case s.Gaps > 0 || s.Duplicates > 0:

@@ -23,7 +23,7 @@ func TestLoadTypedConfiguration(t *testing.T) {
 	}
 	edge := cfg.Edge
 	edge.Range = hcl.Range{}
-	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29}, edge); diff != "" {
+	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" {
 		t.Errorf("edge (-want +got):\n%s", diff)
 	}
 	if got := cfg.Remotes[1]; got.Kind != "http" || got.Name != "cloud" || got.Args.String("url") != "https://test-host.example.com" {
@@ -178,7 +178,7 @@ func TestEdgeDefaults(t *testing.T) {
 	cfg, diags := parse(testHost())
 	edge := cfg.Edge
 	edge.Range = hcl.Range{}
-	if diff := cmp.Diff(config.Edge{DeviceID: "test-host", DataDir: "data", Durability: "fsync", MaxBytes: 8 << 30}, edge); diff != "" || len(diags) > 0 {
+	if diff := cmp.Diff(config.Edge{DeviceID: "test-host", DataDir: "data", Durability: "fsync", MaxBytes: 8 << 30, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" || len(diags) > 0 {
 		t.Errorf("edge (-want +got):\n%s\n%v", diff, diags)
 	}
 	_, diags = parse(expr.Host{Hostname: func() (string, error) { return "", os.ErrPermission }})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,11 +29,19 @@ type Options struct {
 	TLSCert, TLSKey, TLSCA string // PEM files
 	MaxBytes               int64  // bound of the streams on disk; 0: none
 	Logger                 *slog.Logger
+
+	// HTTPListen is where the ingest API listens; empty: there is none. It has
+	// TLS when the hub has.
+	HTTPListen string
+	HTTPToken  string // bearer token required of its clients; empty: none
+	// HTTPRemember is how long the API knows an Idempotency-Key; 0: 7 days.
+	HTTPRemember time.Duration
 }
 
 // Hub is one running hub.
 type Hub struct {
 	broker *broker.Broker
+	ingest *ingest // nil: none
 	tls    bool
 }
 
@@ -62,6 +71,17 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 	if err := Provision(ctx, nc, "", opts.MaxBytes); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	if opts.HTTPListen != "" {
+		if opts.HTTPRemember == 0 {
+			opts.HTTPRemember = 7 * 24 * time.Hour
+		}
+		if opts.Logger == nil {
+			opts.Logger = slog.New(slog.DiscardHandler)
+		}
+		if h.ingest, err = startIngest(b, opts); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
 	return h, nil
 }
 
@@ -86,11 +106,12 @@ func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64
 		return maxBytes / 10 * part
 	}
 	for _, cfg := range []jetstream.StreamConfig{
-		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>"}, MaxBytes: share(8)},
-		{Name: sync.HubQueueStream, Subjects: []string{sync.HubQueueSubject + ".>", sync.HubLedgerQueue + ".>"}, MaxBytes: share(2)},
+		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>", sync.HubLedgerHTTP + ".records.*"}, MaxBytes: share(8)},
+		{Name: sync.HubQueueStream, Subjects: []string{sync.HubQueueSubject + ".>", sync.HubLedgerQueue + ".>", sync.HubLedgerHTTP + ".queue.*"}, MaxBytes: share(2)},
 	} {
 		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardNew
 		cfg.AllowAtomicPublish, cfg.AllowDirect = true, true
+		cfg.AllowMsgTTL = true // the ingest API forgets its keys by it
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provisioning the hub: stream %s: %w", cfg.Name, err)
 		}
@@ -118,5 +139,22 @@ func (h *Hub) ClientURL() string {
 	return "nats://" + addr
 }
 
+// HTTPURL is where the ingest API is, or empty.
+func (h *Hub) HTTPURL() string {
+	switch {
+	case h.ingest == nil:
+		return ""
+	case h.tls:
+		return "https://" + h.ingest.addr
+	}
+	return "http://" + h.ingest.addr
+}
+
 // Close stops the hub, flushing its state.
-func (h *Hub) Close() error { return h.broker.Close() }
+func (h *Hub) Close() error {
+	var err error
+	if h.ingest != nil {
+		err = h.ingest.close()
+	}
+	return errors.Join(err, h.broker.Close())
+}

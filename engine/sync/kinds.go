@@ -7,7 +7,7 @@ import (
 )
 
 // Specs declares every kind of remote.
-func Specs() []config.Spec { return []config.Spec{natsSpec()} }
+func Specs() []config.Spec { return []config.Spec{natsSpec(), httpSpec()} }
 
 // DefaultDomain is the JetStream domain that a hub has unless it says
 // otherwise.

@@ -22,6 +22,7 @@ const (
 	HubQueueSubject  = "edged.hub.queue"
 	HubLedgerRecords = "edged.hub.ledger.records"
 	HubLedgerQueue   = "edged.hub.ledger.queue"
+	HubLedgerHTTP    = "edged.hub.ledger.http" // .records or .queue, and a hash of edge and key
 )
 
 // HeaderNumber carries an entry's number at the hub.
@@ -143,4 +144,5 @@ func (f *Feed) String() string {
 type Position struct {
 	Last  uint64 // everything up to this number is settled
 	Total uint64 // entries the remote has had
+	Aside uint64 // entries up to Last that it has refused and that are to be sent again
 }

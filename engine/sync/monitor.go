@@ -127,6 +127,11 @@ func (m *Monitor) Back() <-chan struct{} { return m.back.Wait() }
 // Failed tells the monitor that a push failed: it counts and probes soon.
 func (m *Monitor) Failed(err error) {
 	m.failed(err)
+	m.Recheck()
+}
+
+// Recheck makes the next probe due now.
+func (m *Monitor) Recheck() {
 	select {
 	case m.poke <- struct{}{}:
 	default:
@@ -213,6 +218,12 @@ func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 	if took := m.opts.Now().Sub(start); took > m.opts.Slow {
 		m.set(Degraded, errors.New("answers slowly: "+took.Round(time.Millisecond).String()))
 		return
+	}
+	if t, ok := m.opts.Remote.(troubled); ok {
+		if err := t.Trouble(); err != nil {
+			m.set(Degraded, err)
+			return
+		}
 	}
 	m.set(Online, nil)
 }

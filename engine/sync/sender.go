@@ -39,8 +39,8 @@ type SenderOptions struct {
 	Changed []func() <-chan struct{}
 }
 
-// Sender brings feeds to one remote: messages first, by priority, then records,
-// each feed in order and with one push under way (I4, I5). Its methods may be
+// Sender brings feeds to one remote: messages by priority and, beside them,
+// records, each feed in order and with one push under way (I4, I5). Its methods may be
 // called from any goroutine.
 type Sender struct {
 	opts     SenderOptions
@@ -65,6 +65,7 @@ type FeedSender struct {
 	bytes   int
 	oldest  time.Time // when the oldest pending entry was first seen
 	round   time.Time // when the next round of an `every` begins
+	later   time.Time // the remote has put this feed off until then
 
 	mu       sync.Mutex
 	at       Position
@@ -159,8 +160,8 @@ func (s *Sender) Run(ctx context.Context) {
 	}
 }
 
-// serve opens a session for every feed and sends until something fails or ctx
-// ends. It reports whether any push succeeded.
+// serve opens a session for every feed and sends, messages and records side by
+// side, until something fails or ctx ends. It reports whether any push succeeded.
 func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
 	for _, f := range s.Feeds() {
 		if err := s.open(ctx, f); err != nil {
@@ -169,27 +170,50 @@ func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
 		}
 	}
 	s.progress.Broadcast()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	var progress atomic.Bool
+	for _, l := range []struct {
+		turn func(context.Context) (bool, time.Duration, error)
+		poke <-chan struct{}
+	}{{s.turnMessages, nil}, {s.turnRecords, s.poke}} {
+		loops.Go(func() {
+			err := s.loop(ctx, l.turn, l.poke, &progress)
+			cancel(err) // the other loop ends too; the first cause is kept
+		})
+	}
+	loops.Wait()
+	return progress.Load(), context.Cause(ctx)
+}
+
+// loop takes turns until one fails or ctx ends. Messages and records have a
+// loop each: a message never waits for the answer to a batch of records, and a
+// trickle of messages does not slow a backlog of records down (I5).
+func (s *Sender) loop(ctx context.Context, turn func(context.Context) (bool, time.Duration, error), poke <-chan struct{}, sent *atomic.Bool) error {
 	for {
 		wake := make([]<-chan struct{}, 0, 3)
 		for _, changed := range s.opts.Changed {
 			wake = append(wake, changed())
 		}
-		progress, wait, err := s.turn(ctx)
-		sent = sent || progress
+		progress, wait, err := turn(ctx)
+		if progress {
+			sent.Store(true)
+		}
 		if err != nil {
-			return sent, err
+			return err
 		}
 		if progress {
 			continue
 		}
-		if err := s.sleep(ctx, wake, wait); err != nil {
-			return sent, err
+		if err := sleep(ctx, wake, poke, wait); err != nil {
+			return err
 		}
 	}
 }
 
-// sleep waits until a log changes, Flush is called or wait is over.
-func (s *Sender) sleep(ctx context.Context, wake []<-chan struct{}, wait time.Duration) error {
+// sleep waits until a log changes, poke is written to or wait is over.
+func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for len(wake) < 2 {
@@ -198,7 +222,7 @@ func (s *Sender) sleep(ctx context.Context, wake []<-chan struct{}, wait time.Du
 	select {
 	case <-wake[0]:
 	case <-wake[1]:
-	case <-s.poke:
+	case <-poke:
 	case <-timer.C:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -220,7 +244,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.pending, f.skipped, f.bytes, f.round = f.pending[:0], nil, 0, time.Time{}
+	f.pending, f.skipped, f.bytes, f.round, f.later = f.pending[:0], nil, 0, time.Time{}, time.Time{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
@@ -235,24 +259,29 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 
 const idle = time.Hour
 
-// turn gives the queue its shares and then each pipeline one batch, so that
-// alarms pass a draining backlog and neither starves the other.
-func (s *Sender) turn(ctx context.Context) (progress bool, wait time.Duration, err error) {
-	wait = idle
+// turnMessages gives every priority its share.
+func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration, err error) {
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
-			sent, _, err := s.step(ctx, f, true)
+			sent, due, err := s.attempt(ctx, f, true)
 			if err != nil {
 				return progress, 0, err
 			}
 			if !sent {
+				wait = min(wait, due)
 				break
 			}
 			progress = true
 		}
 	}
+	return progress, idle, nil
+}
+
+// turnRecords gives each pipeline one batch.
+func (s *Sender) turnRecords(ctx context.Context) (progress bool, wait time.Duration, err error) {
+	wait = idle
 	for _, f := range s.records {
-		sent, due, err := s.step(ctx, f, s.flush.Load())
+		sent, due, err := s.attempt(ctx, f, s.flush.Load())
 		if err != nil {
 			return progress, 0, err
 		}
@@ -286,7 +315,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now && len(f.pending) > 0 {
 		return false, wait, nil
 	}
-	push, cancel := context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
+	push, cancel := f.pushContext(ctx)
 	defer cancel()
 	if err := f.session.Push(push, b); err != nil {
 		f.note(err)
@@ -400,20 +429,17 @@ func (f *FeedSender) Sent() uint64 {
 	return f.at.Total - f.base.Total
 }
 
-// Waiting returns how many entries the remote has yet to settle.
+// Waiting returns how many entries the remote has yet to settle, those put
+// aside for another try among them.
 func (f *FeedSender) Waiting() uint64 {
-	newest := f.Feed.Lane.Last()
 	at, _, _ := f.Status()
-	if at.Last >= newest {
-		return 0
-	}
-	return newest - at.Last
+	return f.behind() + at.Aside
 }
 
 // Floor returns the stream sequence from which on this feed still needs its
 // log, given that everything up to durable was there before the call (I3).
 func (f *FeedSender) Floor(durable uint64) uint64 {
-	if f.Waiting() == 0 {
+	if f.behind() == 0 { // what was put aside is kept apart
 		return durable + 1
 	}
 	f.mu.Lock()
