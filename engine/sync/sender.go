@@ -261,6 +261,7 @@ const idle = time.Hour
 
 // turnMessages gives every priority its share.
 func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration, err error) {
+	wait = idle
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
 			sent, due, err := s.attempt(ctx, f, true)
@@ -274,7 +275,7 @@ func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Dur
 			progress = true
 		}
 	}
-	return progress, idle, nil
+	return progress, wait, nil
 }
 
 // turnRecords gives each pipeline one batch.
