@@ -415,6 +415,9 @@ func TestAsideWaits(t *testing.T) {
 	api := newCloud(t)
 	hold := make(chan struct{})
 	api.judge = func(ids []string) (int, string) {
+		if strings.HasPrefix(ids[0], "high") {
+			return 202, ""
+		}
 		select {
 		case <-hold:
 			return 200, `{"failed_ids":[]}`

@@ -507,12 +507,18 @@ func TestBatchUnderWayIsNoLongerThere(t *testing.T) {
 	api.script = append(api.script, say(500, ""))
 	e := startAPIEdge(t, api.URL, sync.Records, nil)
 	for range 5 {
-		e.put(1) // a commit entry follows each
+		e.put(1) // a commit each: a purge takes whole ones
+	}
+	reader := e.feed.Lane.NewReader(0)
+	defer reader.Close()
+	stored, err := reader.Read(t.Context(), 5, 1<<20, nil)
+	if err != nil || len(stored) != 5 {
+		t.Fatal(stored, err)
 	}
 	if err := e.push(); err == nil {
 		t.Fatal("the error was not noticed")
 	}
-	if err := e.log.Purge(t.Context(), 7); err != nil { // before the fourth
+	if err := e.log.Purge(t.Context(), stored[2].Next); err != nil {
 		t.Fatal(err)
 	}
 	e.restart()

@@ -125,6 +125,24 @@ func (s *Sender) Run(ctx context.Context) {
 			f.close()
 		}
 	}()
+	var lines sync.WaitGroup
+	lines.Go(func() { s.run(ctx, line{feeds: s.messages, turn: s.turnMessages}) })
+	lines.Go(func() { s.run(ctx, line{feeds: s.records, turn: s.turnRecords, poke: s.poke}) })
+	lines.Wait()
+}
+
+// line is a part of the feeds that is sent for itself. Messages and records have
+// a line each: a message never waits for the answer to a batch of records, a
+// trickle of messages does not slow a backlog of records down (I5), and trouble
+// with one does not hold the other up (I6).
+type line struct {
+	feeds []*FeedSender
+	turn  func(context.Context) (progress bool, wait time.Duration, err error)
+	poke  <-chan struct{}
+}
+
+// run sends a line until ctx ends.
+func (s *Sender) run(ctx context.Context, l line) {
 	attempt := 0
 	for {
 		up, cancel, err := s.opts.Monitor.WaitUp(ctx)
@@ -134,7 +152,7 @@ func (s *Sender) Run(ctx context.Context) {
 		// Only a return from offline cuts the back-off short: a hub that answers
 		// and refuses is online after every probe, and would be asked without end.
 		back := s.opts.Monitor.Back()
-		sent, err := s.serve(up)
+		sent, err := s.serve(up, l)
 		offline := up.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
@@ -160,54 +178,31 @@ func (s *Sender) Run(ctx context.Context) {
 	}
 }
 
-// serve opens a session for every feed and sends, messages and records side by
-// side, until something fails or ctx ends. It reports whether any push succeeded.
-func (s *Sender) serve(ctx context.Context) (sent bool, err error) {
-	for _, f := range s.Feeds() {
+// serve opens a session for every feed of the line and takes turns until one
+// fails or ctx ends. It reports whether any push succeeded.
+func (s *Sender) serve(ctx context.Context, l line) (sent bool, err error) {
+	for _, f := range l.feeds {
 		if err := s.open(ctx, f); err != nil {
 			f.note(err)
 			return false, err
 		}
 	}
 	s.progress.Broadcast()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var loops sync.WaitGroup
-	var progress atomic.Bool
-	for _, l := range []struct {
-		turn func(context.Context) (bool, time.Duration, error)
-		poke <-chan struct{}
-	}{{s.turnMessages, nil}, {s.turnRecords, s.poke}} {
-		loops.Go(func() {
-			err := s.loop(ctx, l.turn, l.poke, &progress)
-			cancel(err) // the other loop ends too; the first cause is kept
-		})
-	}
-	loops.Wait()
-	return progress.Load(), context.Cause(ctx)
-}
-
-// loop takes turns until one fails or ctx ends. Messages and records have a
-// loop each: a message never waits for the answer to a batch of records, and a
-// trickle of messages does not slow a backlog of records down (I5).
-func (s *Sender) loop(ctx context.Context, turn func(context.Context) (bool, time.Duration, error), poke <-chan struct{}, sent *atomic.Bool) error {
 	for {
 		wake := make([]<-chan struct{}, 0, 3)
 		for _, changed := range s.opts.Changed {
 			wake = append(wake, changed())
 		}
-		progress, wait, err := turn(ctx)
-		if progress {
-			sent.Store(true)
-		}
+		progress, wait, err := l.turn(ctx)
+		sent = sent || progress
 		if err != nil {
-			return err
+			return sent, err
 		}
 		if progress {
 			continue
 		}
-		if err := sleep(ctx, wake, poke, wait); err != nil {
-			return err
+		if err := sleep(ctx, wake, l.poke, wait); err != nil {
+			return sent, err
 		}
 	}
 }
@@ -261,6 +256,7 @@ const idle = time.Hour
 
 // turnMessages gives every priority its share.
 func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration, err error) {
+	wait = idle
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
 			sent, due, err := s.attempt(ctx, f, true)
@@ -274,7 +270,7 @@ func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Dur
 			progress = true
 		}
 	}
-	return progress, idle, nil
+	return progress, wait, nil
 }
 
 // turnRecords gives each pipeline one batch.
