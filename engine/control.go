@@ -140,7 +140,7 @@ func (c *Client) ask(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below; nothing is lost
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)

@@ -198,7 +198,9 @@ func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 		case <-poll:
 			if !m.opts.Remote.Reachable() {
 				cancel()
-				<-answer
+				if err := <-answer; err == nil {
+					m.opts.Logger.Debug("a probe was answered over a connection that is gone")
+				}
 				m.set(Offline, errNotConnected)
 				return
 			}
