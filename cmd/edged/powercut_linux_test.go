@@ -22,23 +22,27 @@ import (
 )
 
 const (
-	powerCuts        = 8 // of the edge, unless EDGED_TORTURE_ROUNDS says otherwise
-	powerCutPosters  = 4
-	lostRecordsError = "the local store has lost acknowledged records"
+	powerCuts       = 8 // of the edge, unless EDGED_TORTURE_ROUNDS says otherwise
+	powerCutPosters = 4
 )
+
+// lossErrors are what the edge says when its store went back in time.
+var lossErrors = []string{"the local store has lost acknowledged records", "the hub has records that this edge's store has lost"}
 
 // powerCut is an edge whose data is on a disk that loses, at each cut, what was
 // not flushed. Programs post records to it all the while, each record once.
 type powerCut struct {
-	t       *testing.T
-	rng     *rand.Rand
-	disk    *disk
-	dir     string // where the disk is mounted
-	server  *fuse.Server
-	hub     *hubProcess
-	edge    *process
-	command []string
-	url     string
+	t      *testing.T
+	rng    *rand.Rand
+	disk   *disk
+	dir    string // where the disk is mounted
+	server *fuse.Server
+	hub    *hubProcess
+	edge   *process
+	url    string
+
+	pipeline string // its text, but for max_bytes
+	reported int    // losses that the edge told of
 
 	posted atomic.Int64 // ids are r-1 to r-posted
 	mu     sync.Mutex
@@ -80,14 +84,13 @@ func TestPowerCutRelaxed(t *testing.T) {
 	t.Parallel()
 	p := newPowerCut(t, "relaxed")
 	const rounds = 6
-	reported := 0
 	for round := range rounds {
 		p.round(round, false)
 	}
 	s := p.drain()
 	missing, twice := p.arrived()
-	t.Logf("relaxed: %d power cuts, %d acknowledged, %d missing, %d twice, %d losses reported, %d gaps, %d duplicates in the audit",
-		rounds, len(p.acked), missing, twice, reported, s.Gaps, s.Duplicates)
+	t.Logf("relaxed: %d power cuts, %d acknowledged, %d missing, %d twice; the edge reported %d losses, its audit %d gaps and %d duplicates",
+		rounds, len(p.acked), missing, twice, p.reported, s.Gaps, s.Duplicates)
 	if missing == 0 {
 		t.Error("nothing was lost without flushes: this test would not see a loss")
 	}
@@ -115,10 +118,11 @@ func newPowerCut(t *testing.T, durability string) *powerCut {
 	if err := os.Mkdir(p.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	pipeline := writeFile(t, filepath.Join(dir, "powercut.hcl"), fmt.Sprintf(`
+	p.pipeline = fmt.Sprintf(`
 edge {
   device_id  = "edge 1"
   durability = %q
+  max_bytes  = "%%dMiB"
 }
 remote "nats" "hub" {
   urls = ["nats-leaf://%s"]
@@ -130,7 +134,7 @@ pipeline "p" {
     data_type = "reading"
   }
   alert "hot" {
-    when     = record.payload.n %% 10 == 0
+    when     = record.payload.n %%%% 10 == 0
     topic    = "alerts"
     message  = { n = record.payload.n }
   }
@@ -139,11 +143,19 @@ pipeline "p" {
     every = "300ms"
   }
 }
-`, durability, p.hub.leaf, addr))
-	p.command = []string{"run", pipeline, "--json", "--no-progress", "--data-dir", p.dataDir()}
+`, durability, p.hub.leaf, addr)
 	t.Cleanup(func() { p.powerOff(nil) })
 	p.server = p.disk.mustMount(t, p.dir)
 	return p
+}
+
+// launch starts the edge with a configuration that changes its streams each
+// time, so that cuts hit that too.
+func (p *powerCut) launch(round int) {
+	p.t.Helper()
+	dir := filepath.Dir(p.dir)
+	pipeline := writeFile(p.t, filepath.Join(dir, "powercut.hcl"), fmt.Sprintf(p.pipeline, 512+round))
+	p.edge = launch(p.t, dir, "run", pipeline, "--json", "--no-progress", "--data-dir", p.dataDir())
 }
 
 func (p *powerCut) dataDir() string { return filepath.Join(p.dir, "data") }
@@ -157,7 +169,7 @@ func (p *powerCut) round(n int, mayTear bool) {
 		after = 1 + p.rng.IntN(100) // while it starts and recovers
 	}
 	p.disk.arm(after)
-	p.edge = launch(p.t, filepath.Dir(p.dir), p.command...)
+	p.launch(n)
 	var posters sync.WaitGroup
 	for range powerCutPosters {
 		sizes := rand.New(rand.NewPCG(p.rng.Uint64(), 0))
@@ -177,6 +189,7 @@ func (p *powerCut) round(n int, mayTear bool) {
 	}
 	p.powerOff(torn)
 	posters.Wait()
+	p.account()
 	p.t.Logf("round %d: cut at operation %d, torn %t, %d acknowledged so far", n, after, torn != nil, len(p.acked))
 	if p.t.Failed() {
 		p.t.FailNow()
@@ -207,6 +220,20 @@ func (p *powerCut) powerOff(torn *rand.Rand) {
 		p.t.Error(err)
 	}
 	p.server = nil
+}
+
+// account notes what the edge said of losses, and shows its troubles.
+func (p *powerCut) account() {
+	for line := range strings.Lines(p.edge.stderr.String()) {
+		for _, said := range lossErrors {
+			if strings.Contains(line, said) {
+				p.reported++
+			}
+		}
+		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
+			p.t.Logf("edge: %s", strings.TrimSpace(line))
+		}
+	}
 }
 
 // post sends requests until the edge is gone. A record is never sent twice, so
@@ -252,7 +279,7 @@ func (p *powerCut) take(client *http.Client, body string) bool {
 func (p *powerCut) drain() engine.Summary {
 	p.t.Helper()
 	p.disk.arm(0)
-	p.edge = launch(p.t, filepath.Dir(p.dir), p.command...)
+	p.launch(-1)
 	eventually(p.t, "everything is at the hub", func() bool {
 		if !p.edge.running() {
 			p.t.Fatalf("the edge ended: %v\n%s", p.edge.err, tailOf(p.edge.stderr.String()))
@@ -260,7 +287,15 @@ func (p *powerCut) drain() engine.Summary {
 		s, ok := statusOf(p.dataDir())
 		return ok && remoteIs("online")(s) && s.Waiting == 0
 	})
-	p.edge.stop(os.Interrupt)
+	if err := p.edge.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.edge.ended: // with what the audit found as exit code
+	case <-time.After(time.Minute):
+		p.t.Fatalf("the edge does not stop\n%s", tailOf(p.edge.stderr.String()))
+	}
+	p.account()
 	return summaryOf(p.t, p.edge.stdout.String())
 }
 
