@@ -128,6 +128,7 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.openPlugins,   // compiled into the data directory
 		e.openPipelines, // on plugins and store
 		e.openRemotes,   // on pipelines and broker
+		e.flushMeta,     // of the streams they have made
 		e.openControl,   // answers about all of it
 	} {
 		if err := step(ctx); err != nil {
@@ -166,6 +167,8 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	e.onClose("connection", func(context.Context) error { e.nc.Close(); return nil })
 	return nil
 }
+
+func (e *Engine) flushMeta(context.Context) error { return e.broker.FlushMeta() }
 
 func (e *Engine) openStore(ctx context.Context) error {
 	budget := e.cfg.Edge.MaxBytes

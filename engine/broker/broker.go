@@ -123,6 +123,9 @@ func (b *Broker) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.repairMeta(); err != nil {
+		return err
+	}
 	o, err := b.serverOptions(nil)
 	if err != nil {
 		return err
