@@ -32,8 +32,8 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 ROUNDS ?= 500
 
 .PHONY: torture
-torture: ## Kill edge and hub ROUNDS times (500) at random moments and hold what arrived against what was read
-	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^TestKill9$$' ./cmd/edged
+torture: ## Kill edge and hub, and cut the power, ROUNDS times (500) each at random moments, and hold what arrived against what was read
+	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^(TestKill9|TestPowerCut|TestPowerCutRelaxed)$$' ./cmd/edged
 
 .PHONY: setup
 setup: # what `test` needs beside Go

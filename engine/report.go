@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/sync"
 )
 
@@ -118,6 +119,7 @@ func (e *Engine) Status() Status {
 	for _, n := range s.Queue.ByPriority {
 		s.Queue.Waiting += n
 	}
+	s.Queue.Waiting += e.unmoved(s.Totals.Messages)
 	s.Waiting += s.Queue.Waiting
 	for i := range e.cfg.Plugins {
 		p := e.plugins[e.cfg.Plugins[i].Name]
@@ -191,6 +193,20 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
 	}
 	return nil
+}
+
+// unmoved returns how many of all messages are still on their way from the record
+// log to the queue. After many short runs these can be many: waiting that leaves
+// them out would call an edge drained that is not.
+func (e *Engine) unmoved(messages uint64) uint64 {
+	if len(e.remotes) == 0 || e.queue.Moved() >= e.records.NewestOutbox() {
+		return 0
+	}
+	var taken uint64
+	for _, p := range record.Priorities {
+		taken += e.queue.Lane(p).Last()
+	}
+	return messages - min(messages, taken)
 }
 
 // Summary returns the totals. It audits the hubs that can be asked; ctx bounds
