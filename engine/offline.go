@@ -58,7 +58,7 @@ func OpenStore(ctx context.Context, dataDir string, logger *slog.Logger) (_ *Sto
 		Name: "edged-store", Domain: "edged-store", Dir: streams, Logger: s.log.With("part", "broker"),
 	})
 	if errors.Is(err, broker.ErrLocked) {
-		return nil, fmt.Errorf("an edge runs on %s: %w", s.dir, err)
+		return nil, fmt.Errorf("another edged is about to start or to stop there, or looks into it; try again in a moment: %w", err)
 	}
 	if err != nil {
 		return nil, err

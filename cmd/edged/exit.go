@@ -31,7 +31,7 @@ var exitCodes = []struct {
 	{exitConfig, "the pipeline files are wrong; each error is printed with file, line and column"},
 	{exitAudit, "the audit found gaps or duplicates; 'audit': or could not ask every hub"},
 	{exitNoEdge, "no edge runs on that data directory; 'dlq', 'queue', 'store': and there is no store in it"},
-	{exitDamaged, "'store verify' found damage: records that are missing or not what was stored"},
+	{exitDamaged, "the store is damaged, 'store verify' found: something is missing or is not what was stored"},
 	{exitInterrupted, "stopped at once by a second Ctrl-C or SIGTERM; what was acknowledged is stored, and the next run goes on from there"},
 }
 
