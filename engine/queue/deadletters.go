@@ -109,6 +109,11 @@ func resolve(ctx context.Context, nc *nats.Conn, prefixes []string) (map[string]
 	return ids, errors.Join(errs...)
 }
 
+// everything reports whether nothing is left out.
+func (s *Selection) everything() bool {
+	return len(s.IDs) == 0 && s.Pipeline+s.Stage+s.Contains == "" && s.Since.IsZero()
+}
+
 func (s *Selection) fits(b *Buried) bool {
 	switch {
 	case s.Pipeline != "" && s.Pipeline != b.Pipeline:
@@ -137,6 +142,9 @@ const removeAtOnce = 500
 // how many went; progress, which may be nil, is told after each step. What is
 // buried while it works stays.
 func DropDeadLetters(ctx context.Context, nc *nats.Conn, log *store.Log, sel Selection, progress func(dropped int) error) (int, error) {
+	if sel.everything() {
+		return dropAll(ctx, nc, log)
+	}
 	dropped := 0
 	var chunk []store.Found
 	flush := func() error {
@@ -157,6 +165,29 @@ func DropDeadLetters(ctx context.Context, nc *nats.Conn, log *store.Log, sel Sel
 		err = flush()
 	}
 	return dropped, err
+}
+
+// dropAll is quick however many there are.
+func dropAll(ctx context.Context, nc *nats.Conn, log *store.Log) (n int, err error) {
+	spans := map[string][2]uint64{}
+	var newest uint64
+	err = store.Scan(ctx, nc, DeadLetterStream, DeadLetterSubject, func(f *store.Found) error {
+		span, ok := spans[f.Lane]
+		if !ok {
+			span[0] = f.Number
+		}
+		span[1], newest = f.Number, f.Seq
+		spans[f.Lane] = span
+		n++
+		return nil
+	})
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	if err := log.RemoveBefore(ctx, newest+1, spans); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // RemoveDeadLetters removes dead letters that were found, as far as they are

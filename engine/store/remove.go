@@ -85,3 +85,27 @@ func (l *Lane) forgetTail() {
 	defer l.mu.Unlock()
 	l.tail, l.inTail = nil, 0
 }
+
+// RemoveBefore deletes everything before stream sequence seq of a log whose
+// Options say Single, at once. spans holds, by lane, the first and the last
+// number that goes; they are noted as discarded, durably, before (I7).
+func (l *Log) RemoveBefore(ctx context.Context, seq uint64, spans map[string][2]uint64) error {
+	if !l.opts.Single {
+		return fmt.Errorf("removing from %s: its entries are not stored one by one", l.opts.Stream)
+	}
+	var groups []*Group
+	for name, span := range spans {
+		lane, err := l.Lane(ctx, name)
+		if err != nil {
+			return err
+		}
+		groups = append(groups, &Group{lane: lane, discard: [][2]uint64{span}})
+	}
+	if err := l.commit(ctx, groups); err != nil {
+		return fmt.Errorf("removing from %s: %w", l.opts.Stream, err)
+	}
+	for _, g := range groups {
+		g.lane.forgetTail()
+	}
+	return l.Purge(ctx, seq) // which carries the commit entries forward
+}
