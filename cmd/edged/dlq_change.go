@@ -101,7 +101,9 @@ they were dropped is noted in the store before they go.`,
 					tell.say("%s dropped so far", plural(uint64(n), "dead letter"))
 					return nil
 				})
-				fmt.Fprintf(cmd.OutOrStdout(), "%s dropped.\n", plural(uint64(n), "dead letter"))
+				if err == nil || n > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s dropped.\n", plural(uint64(n), "dead letter"))
+				}
 				if err != nil {
 					return fmt.Errorf("dropping dead letters: %w", err)
 				}
