@@ -43,7 +43,7 @@ func (e *Engine) answerInspection(mux *http.ServeMux) {
 		if n > 0 {
 			e.log.Info("dead letters were dropped on request", "dropped", n, "selection", selectionQuery(sel).Encode())
 		}
-		return err
+		return errors.Join(err, out.item(n))
 	}))
 	mux.HandleFunc("POST "+retryPath, e.onSelection(func(ctx context.Context, sel queue.Selection, out *lines) error {
 		n, err := e.RetryDeadLetters(ctx, sel, func(r Retried) error { return out.item(r) })

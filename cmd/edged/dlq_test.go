@@ -305,7 +305,10 @@ func TestDeadLettersAreDropped(t *testing.T) {
 		t.Errorf("verify says %+v", lane)
 	}
 
-	edged(t, dir, "", "dlq", "drop", "p.hcl", "--all", "--yes").wantCode(t, exitOK)
+	all := edged(t, dir, "", "dlq", "drop", "p.hcl", "--all", "--yes")
+	if all.wantCode(t, exitOK); all.stdout != "3 dead letters dropped.\n" {
+		t.Errorf("stdout: %q", all.stdout)
+	}
 	if left := listDeadLetters(t, dir); len(left) > 0 {
 		t.Errorf("left: %+v", left)
 	}
@@ -351,7 +354,14 @@ func TestDeadLettersAreRetried(t *testing.T) {
 	if left := listDeadLetters(t, dir); !slices.Equal(stagesOf(left), []string{"collect.rows", "collect.rows"}) {
 		t.Errorf("left: %+v", left)
 	}
+	all := edged(t, dir, "", "dlq", "drop", "p.hcl", "--all", "--yes")
+	if all.wantCode(t, exitOK); all.stdout != "2 dead letters dropped.\n" {
+		t.Errorf("stdout: %q", all.stdout)
+	}
 	edge.kill() // what was removed was durable before
+	if left := listDeadLetters(t, dir); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
 
 	export := edged(t, dir, "", "store", "export", "p.hcl", "--from", "4")
 	export.wantCode(t, exitOK)
