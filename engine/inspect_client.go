@@ -67,7 +67,7 @@ func eachLine[T any](ctx context.Context, c *Client, method, path string, q url.
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // what was wanted of it has been read
+	defer resp.Body.Close() // what was wanted of it has been read
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp)
 	}

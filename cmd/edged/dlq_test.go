@@ -430,8 +430,15 @@ func TestQueueIsSeen(t *testing.T) {
 // TestNoStoreIsMade holds that looking never makes a store.
 func TestNoStoreIsMade(t *testing.T) {
 	for _, args := range [][]string{
-		{"dlq", "ls"}, {"dlq", "export"}, {"dlq", "show", "abcd"}, {"queue", "ls"}, {"queue", "stats"},
-		{"dlq", "drop", "--all", "--yes"}, {"dlq", "retry", "--all"}, {"store", "verify"}, {"store", "export"},
+		{"dlq", "ls"},
+		{"dlq", "export"},
+		{"dlq", "show", "abcd"},
+		{"queue", "ls"},
+		{"queue", "stats"},
+		{"dlq", "drop", "--all", "--yes"},
+		{"dlq", "retry", "--all"},
+		{"store", "verify"},
+		{"store", "export"},
 	} {
 		dir := t.TempDir()
 		r := edged(t, dir, "", append(args, "--data-dir", "data")...)

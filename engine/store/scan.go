@@ -15,8 +15,8 @@ import (
 	"github.com/edged/edged/engine/record"
 )
 
-// ErrEnough, returned by the function that a scan calls, ends the scan without
-// an error.
+// ErrEnough ends a scan without an error when the function that the scan calls
+// returns it.
 var ErrEnough = errors.New("enough")
 
 // ErrNoStream says that a log was never made.
