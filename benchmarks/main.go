@@ -112,7 +112,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if _, err := io.WriteString(stdout, report.Markdown()); err != nil {
 		return err
 	}
-	return report.write(o.out)
+	return report.write(o.out, "README.md")
 }
 
 // prepare makes the input, the binary and the description of the machine.
@@ -154,17 +154,41 @@ func readReport(path string) (*Report, error) {
 	return &r, nil
 }
 
-// write keeps the raw results. A folder as out gets a name of date and commit.
-func (r *Report) write(out string) error {
+// Between these lines the README shows the latest results.
+const (
+	resultsBegin = "<!-- results: `make bench` writes them -->\n"
+	resultsEnd   = "<!-- end of results -->\n"
+)
+
+// write keeps the raw results. A folder as out gets a name of time and commit,
+// and the readme then shows them.
+func (r *Report) write(out, readme string) error {
 	if out == "" {
 		return nil
 	}
 	if info, err := os.Stat(out); err == nil && info.IsDir() {
-		out = filepath.Join(out, r.Time.UTC().Format("2006-01-02")+"-"+r.Commit+".json")
+		out = filepath.Join(out, r.Time.UTC().Format("2006-01-02-1504")+"-"+r.Commit+".json")
+		if err := r.show(readme); err != nil {
+			return err
+		}
 	}
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(out, append(data, '\n'), 0o644) //nolint:gosec // results are for everyone
+}
+
+// show puts the tables into the readme.
+func (r *Report) show(readme string) error {
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		return fmt.Errorf("showing the results: %w", err)
+	}
+	before, rest, begins := strings.Cut(string(text), resultsBegin)
+	_, after, ends := strings.Cut(rest, resultsEnd)
+	if !begins || !ends {
+		return fmt.Errorf("showing the results: %s has no place for them", readme)
+	}
+	return os.WriteFile(readme, []byte(before+resultsBegin+"\n"+r.Markdown()+"\n"+resultsEnd+after), 0o644) //nolint:gosec // for everyone
 }

@@ -250,7 +250,7 @@ func drain(ctx context.Context, b *bench) (w Workload, err error) {
 			})
 		})
 	}
-	w.Series, err = alternate(b.progress, b.rounds, []measure{
+	w.Series, err = alternate(b.progress, 2*b.rounds-1, []measure{
 		{fmt.Sprintf("edged drains %d records to a hub", b.backlog.Records), "records/s", edge},
 		{"bare ledger push of the same", "records/s", raw},
 		{"bare ledger push of the same, again", "records/s", raw},

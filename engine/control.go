@@ -146,7 +146,7 @@ func (c *Client) ask(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below; nothing is lost
+	defer resp.Body.Close() // read to its end below
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp)
 	}

@@ -123,7 +123,7 @@ func forward(t *testing.T, to string, w http.ResponseWriter, r *http.Request, n 
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if n%3 == 0 && r.Method == http.MethodPost {
 		panic(http.ErrAbortHandler) // stored, and the answer is lost
 	}

@@ -80,7 +80,9 @@ func TestAppend(t *testing.T) {
 		}
 	}
 	wantStats := []Stat{
-		{Name: "hot", Fired: 1}, {Name: "cold"}, {Name: "plain", Fired: 1},
+		{Name: "hot", Fired: 1},
+		{Name: "cold"},
+		{Name: "plain", Fired: 1},
 		{Name: "lost", Failed: 1, FirstError: `alerts.hcl:1,15-24: record.payload has no "pressure"`},
 		{Name: "mute", Fired: 1, Failed: 1, FirstError: `alerts.hcl:1,21-30: record.payload has no "pressure"`},
 		{Name: "text", Fired: 1},

@@ -157,7 +157,7 @@ func (b *Broker) start(ctx context.Context) error {
 // serverOptions builds the server's options anew: the server keeps what it is
 // given, so they cannot be used twice. Accounts come from configuration text
 // because programmatic ones do not survive a reload. Links named in disabled
-// are configured but not dialled.
+// are configured but not dialed.
 func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error) {
 	o := &server.Options{}
 	if err := o.ProcessConfigString(b.configText()); err != nil {
@@ -189,7 +189,7 @@ func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error
 			Disabled:     disabled[l.Name],
 			// A hub advertises the addresses it sees itself. Behind a balancer or
 			// NAT they lead nowhere, or to a stranger on the edge's own network who
-			// would be shown the password: only what the user wrote is dialled.
+			// would be shown the password: only what the user wrote is dialed.
 			IgnoreDiscoveredServers: true,
 		}
 		for _, raw := range l.URLs {
@@ -304,10 +304,10 @@ func (b *Broker) Redial(link string) error {
 	for _, disabled := range []map[string]bool{{link: true}, nil} {
 		o, err := b.serverOptions(disabled)
 		if err != nil {
-			return fmt.Errorf("redialling %s: %w", link, err)
+			return fmt.Errorf("redialing %s: %w", link, err)
 		}
 		if err := b.srv.ReloadOptions(o); err != nil {
-			return fmt.Errorf("redialling %s: %w", link, err)
+			return fmt.Errorf("redialing %s: %w", link, err)
 		}
 	}
 	return nil

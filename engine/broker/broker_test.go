@@ -231,7 +231,7 @@ func TestRedial(t *testing.T) {
 	}
 	linked(t, edge, "hub")
 	crosses(t, hub, edge)
-	if n := local.Statistics.Reconnects; n != 0 {
+	if n := local.Reconnects; n != 0 {
 		t.Errorf("the local connection was lost %d times", n)
 	}
 	if _, err := edge.ConnectLink("nowhere"); err == nil {

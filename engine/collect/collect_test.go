@@ -171,7 +171,7 @@ func start(t *testing.T, s Source, position json.RawMessage, sink Sink) *backgro
 	go func() { b.ended <- s.Run(ctx, position, sink) }()
 	t.Cleanup(func() {
 		cancel()
-		b.wait(t)
+		_ = b.wait(t) // the test has looked at it where it matters
 	})
 	return b
 }

@@ -258,7 +258,7 @@ func TestRestartAnywhere(t *testing.T) {
 		if rapid.Bool().Draw(t, "last line without an end") {
 			text.WriteString(good[format][0])
 		}
-		dir, err := os.MkdirTemp("", "restart")
+		dir, err := os.MkdirTemp("", "restart") //nolint:usetesting // rapid's t has no TempDir of its own for each case
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -205,6 +205,8 @@ const (
 // recordForm fills r from input, which must be a JSON object: from its members
 // when it is in record form, else with input as the payload. Members that are
 // missing stay zero. One pass checks and takes apart.
+//
+//nolint:gocyclo // one case a member, on the path of every record
 func (m *mapper) recordForm(input []byte, r *record.Record) error {
 	var id, device, dtype, timestamp, payload []byte
 	seen, foreign := 0, false

@@ -59,7 +59,7 @@ func (d *decoder) decode(b block) Args {
 }
 
 func (d *decoder) arguments(b block, args *Args) {
-	meant := map[string]bool{} // by misspelt names
+	meant := map[string]bool{} // by misspelled names
 	for _, attr := range inOrder(b.body.Attributes) {
 		arg := findArg(b.spec, attr.Name)
 		if arg == nil {

@@ -51,7 +51,7 @@ type Arg struct {
 type Spec struct {
 	Name    string // the block's type, or in Kinds the kind: "file", "nats"
 	Summary string // one sentence
-	Doc     string // paragraphs: behaviour, guarantees, failures
+	Doc     string // paragraphs: behavior, guarantees, failures
 	Args    []Arg
 	Blocks  []Spec // nested blocks
 	Example string // HCL that validates: the block, as it stands in its parent

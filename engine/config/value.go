@@ -138,7 +138,7 @@ func (d *decoder) constant(arg *Arg, e hcl.Expression) (cty.Value, bool) {
 }
 
 // plainCallError says what a function said instead of which parameter it took
-// offence at.
+// offense at.
 func plainCallError(diag *hcl.Diagnostic) *hcl.Diagnostic {
 	call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](diag)
 	if !ok || call.FunctionCallError() == nil {

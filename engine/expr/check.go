@@ -50,7 +50,7 @@ func (c *checker) check(e hcl.Expression) Type {
 	if !ok {
 		return Any // the JSON form of HCL: only its variables can be seen
 	}
-	hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
 		if call, ok := n.(*hclsyntax.FunctionCallExpr); ok {
 			c.call(call)
 		}

@@ -93,12 +93,26 @@ func TestRequire(t *testing.T) {
 		want Type
 		ok   bool
 	}{
-		{`"abc"`, Bool, false}, {`"true"`, Bool, true}, {`5`, Bool, false}, {`null`, Bool, false},
-		{`record.payload.a`, Bool, true}, {`record.payload.a > 1`, Bool, true}, {`record.payload.a + 1`, Bool, false},
-		{`record.device_id`, Bool, true}, {`{ a = 1 }`, Bool, false}, {`record.payload`, Object, true},
-		{`record.payload`, String, false}, {`5`, String, true}, {`[record.id]`, Object, false},
-		{`record.id == "x" ? "a" : 5`, Number, true}, {`round(record.payload.a)`, Number, true}, {`"5"`, Number, true},
-		{`"x"`, Number, false}, {`try(record.payload.a, true)`, Number, true}, {`try(1, 2)`, Bool, false}, {`[1]`, Any, true},
+		{`"abc"`, Bool, false},
+		{`"true"`, Bool, true},
+		{`5`, Bool, false},
+		{`null`, Bool, false},
+		{`record.payload.a`, Bool, true},
+		{`record.payload.a > 1`, Bool, true},
+		{`record.payload.a + 1`, Bool, false},
+		{`record.device_id`, Bool, true},
+		{`{ a = 1 }`, Bool, false},
+		{`record.payload`, Object, true},
+		{`record.payload`, String, false},
+		{`5`, String, true},
+		{`[record.id]`, Object, false},
+		{`record.id == "x" ? "a" : 5`, Number, true},
+		{`round(record.payload.a)`, Number, true},
+		{`"5"`, Number, true},
+		{`"x"`, Number, false},
+		{`try(record.payload.a, true)`, Number, true},
+		{`try(1, 2)`, Bool, false},
+		{`[1]`, Any, true},
 	} {
 		p, diags := Compile(parse(t, c.src), Record)
 		if diags.HasErrors() {

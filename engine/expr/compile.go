@@ -33,7 +33,7 @@ func isConst(e hclsyntax.Expression) bool {
 		return false
 	}
 	pure := true
-	hclsyntax.VisitAll(e, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(e, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
 		case *hclsyntax.FunctionCallExpr:
 			f := functionsByName[n.Name]

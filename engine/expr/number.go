@@ -64,6 +64,8 @@ var pow5 = func() (p [maxScale + 1]int64) {
 
 // parseNumber reads a JSON number. ok is false for what it cannot represent;
 // HCL can.
+//
+//nolint:gocyclo // one pass over the grammar of a number; in pieces it would be harder to follow, and slower
 func parseNumber(text string) (n number, ok bool) {
 	i, negative := 0, false
 	if i < len(text) && text[i] == '-' {

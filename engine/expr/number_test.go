@@ -40,8 +40,11 @@ var operators = []struct {
 	op   operation
 	hcl  func(a, b cty.Value) (cty.Value, error)
 }{
-	{"+", opAdd, stdlib.Add}, {"-", opSubtract, stdlib.Subtract}, {"*", opMultiply, stdlib.Multiply},
-	{"/", opDivide, stdlib.Divide}, {"%", opModulo, stdlib.Modulo},
+	{"+", opAdd, stdlib.Add},
+	{"-", opSubtract, stdlib.Subtract},
+	{"*", opMultiply, stdlib.Multiply},
+	{"/", opDivide, stdlib.Divide},
+	{"%", opModulo, stdlib.Modulo},
 }
 
 // checkNumber holds what is known of one number against HCL's, and tells whether

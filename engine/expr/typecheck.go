@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"errors"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/customdecode"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -71,7 +73,7 @@ func (c *checker) constType(e hclsyntax.Expression) Type {
 	v, err := evaluate(e, pureContext)
 	if err != nil {
 		at, detail := e.Range(), err.Error()
-		if failure, ok := err.(*Error); ok {
+		if failure := (*Error)(nil); errors.As(err, &failure) {
 			at, detail = failure.Range, failure.Detail
 		}
 		c.fail(at, sumConstant, "%s", detail)

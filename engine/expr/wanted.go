@@ -57,7 +57,7 @@ func readsNumbers(e hcl.Expression) bool {
 		return true
 	}
 	found := false
-	hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
 		case *hclsyntax.BinaryOpExpr:
 			found = found || n.Op.Impl.Params()[0].Type == cty.Number

@@ -98,7 +98,7 @@ func AppendTime(dst []byte, t time.Time) []byte {
 }
 
 // Parse reads the wire form of one record. Unknown members are refused, so
-// that a misspelt field is not lost in silence; a repeated member is refused
+// that a misspelled field is not lost in silence; a repeated member is refused
 // too. The payload aliases data; the other fields do not.
 func Parse(data []byte) (Record, error) {
 	var r Record

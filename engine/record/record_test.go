@@ -46,7 +46,7 @@ func TestParseRefuses(t *testing.T) {
 		"no json":          {`nope`, "an object is expected"},
 		"an array":         {`[]`, "an object is expected"},
 		"text behind":      {wire + `x`, "text after the value"},
-		"unknown member":   {`{"id":"1","divice_id":"x"}`, `unknown member "divice_id"`},
+		"unknown member":   {`{"id":"1","device":"x"}`, `unknown member "device"`},
 		"member twice":     {`{"id":"1","id":"2"}`, `member "id" appears twice`},
 		"empty id":         {strings.Replace(wire, "r-1", "", 1), "id is empty"},
 		"id too long":      {strings.Replace(wire, "r-1", long, 1), "id has 256 bytes"},

@@ -148,7 +148,7 @@ func (r *HTTP) Probe(ctx context.Context) error {
 		r.client.CloseIdleConnections() // they may lead nowhere
 		return fmt.Errorf("asking for the health of %s: %w", r.base, withoutURL(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxHealthAnswer))
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("asking for the health of %s: %s", r.base, statusText(resp))
@@ -208,7 +208,7 @@ func (r *HTTP) token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxTokenFile))
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
@@ -331,7 +331,7 @@ func (r *HTTP) try(ctx context.Context, c call, encoding string) outcome {
 		}
 		return out
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:

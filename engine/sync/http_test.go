@@ -36,11 +36,11 @@ func cut(w http.ResponseWriter, part string) {
 		panic(err)
 	}
 	out.WriteString(part) //nolint:errcheck // it is cut anyway
-	out.Flush()           //nolint:errcheck // likewise
+	out.Flush()
 	if tcp, ok := conn.(*net.TCPConn); ok && part != "" {
 		tcp.SetLinger(0) //nolint:errcheck // a reset is wanted, an end will do
 	}
-	conn.Close() //nolint:errcheck // likewise
+	conn.Close()
 }
 
 // TestBadAnswers holds that after any answer but a good one nothing counts as

@@ -72,8 +72,10 @@ func checkNATS(a config.Args) hcl.Diagnostics {
 	}
 	if tls, ok := a.Block("tls"); ok && tls.Has("cert") != tls.Has("key") {
 		r := tls.Range
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Missing required argument",
-			Detail: "cert and key go together.", Subject: &r})
+		diags = append(diags, &hcl.Diagnostic{
+			Severity: hcl.DiagError, Summary: "Missing required argument",
+			Detail: "cert and key go together.", Subject: &r,
+		})
 	}
 	return diags
 }

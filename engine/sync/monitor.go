@@ -51,7 +51,6 @@ type Change struct {
 type Monitor struct {
 	opts    MonitorOptions
 	changed store.Signal
-	back    store.Signal
 	poke    chan struct{}
 
 	mu       sync.Mutex
@@ -120,9 +119,6 @@ func (m *Monitor) WaitUp(ctx context.Context) (context.Context, context.CancelFu
 
 // Changed returns a channel that is closed at the next change of state.
 func (m *Monitor) Changed() <-chan struct{} { return m.changed.Wait() }
-
-// Back returns a channel that is closed when the remote comes back from offline.
-func (m *Monitor) Back() <-chan struct{} { return m.back.Wait() }
 
 // Failed tells the monitor that a push failed: it counts and probes soon.
 func (m *Monitor) Failed(err error) {
@@ -202,7 +198,9 @@ func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 		case <-poll:
 			if !m.opts.Remote.Reachable() {
 				cancel()
-				<-answer
+				if err := <-answer; err == nil {
+					m.opts.Logger.Debug("a probe was answered over a connection that is gone")
+				}
 				m.set(Offline, errNotConnected)
 				return
 			}
@@ -269,9 +267,6 @@ func (m *Monitor) set(to State, err error) {
 	}
 	m.opts.Logger.Info("connection", "from", from, "to", to, "error", change.Error)
 	m.changed.Broadcast()
-	if from == Offline {
-		m.back.Broadcast()
-	}
 	if m.opts.OnChange != nil {
 		m.opts.OnChange(change)
 	}

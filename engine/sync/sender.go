@@ -58,14 +58,16 @@ type FeedSender struct {
 	policy batch.Policy
 	every  time.Duration
 
-	session Session
-	reader  *store.Reader
-	pending []store.Stored
-	skipped [][2]uint64 // numbers for other remotes, up to where pending reaches
-	bytes   int
-	oldest  time.Time // when the oldest pending entry was first seen
-	round   time.Time // when the next round of an `every` begins
-	later   time.Time // the remote has put this feed off until then
+	session  Session
+	reader   *store.Reader
+	pending  []store.Stored
+	skipped  [][2]uint64 // numbers for other remotes, up to where pending reaches
+	bytes    int
+	oldest   time.Time // when the oldest pending entry was first seen
+	round    time.Time // when the next round of an `every` begins
+	later    time.Time // nothing is tried before
+	opened   bool      // the session knows its position
+	failures int       // in a row
 
 	mu       sync.Mutex
 	at       Position
@@ -137,78 +139,42 @@ func (s *Sender) Run(ctx context.Context) {
 // with one does not hold the other up (I6).
 type line struct {
 	feeds []*FeedSender
-	turn  func(context.Context) (progress bool, wait time.Duration, err error)
+	turn  func(context.Context) (progress bool, wait time.Duration)
 	poke  <-chan struct{}
 }
 
-// run sends a line until ctx ends.
+// run sends a line until ctx ends. Coming online begins at once, whatever the
+// feeds were waiting for.
 func (s *Sender) run(ctx context.Context, l line) {
-	attempt := 0
-	for {
+	for ctx.Err() == nil {
 		up, cancel, err := s.opts.Monitor.WaitUp(ctx)
 		if err != nil {
 			return
 		}
-		// Only a return from offline cuts the back-off short: a hub that answers
-		// and refuses is online after every probe, and would be asked without end.
-		back := s.opts.Monitor.Back()
-		sent, err := s.serve(up, l)
-		offline := up.Err() != nil
+		for _, f := range l.feeds {
+			f.opened, f.later = false, time.Time{}
+		}
+		s.serve(up, l)
 		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if sent {
-			attempt = 0
-		}
-		if offline {
-			continue
-		}
-		wait := s.opts.Backoff.Wait(attempt)
-		attempt++
-		s.opts.Logger.Warn("sync failed, trying again", "in", wait.Round(time.Millisecond), "error", err)
-		s.opts.Monitor.Failed(err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-back:
-		case <-ctx.Done():
-		}
-		timer.Stop()
 	}
 }
 
-// serve opens a session for every feed of the line and takes turns until one
-// fails or ctx ends. It reports whether any push succeeded.
-func (s *Sender) serve(ctx context.Context, l line) (sent bool, err error) {
-	for _, f := range l.feeds {
-		if err := s.open(ctx, f); err != nil {
-			f.note(err)
-			return false, err
-		}
-	}
-	s.progress.Broadcast()
-	for {
+// serve takes turns until ctx ends.
+func (s *Sender) serve(ctx context.Context, l line) {
+	for ctx.Err() == nil {
 		wake := make([]<-chan struct{}, 0, 3)
 		for _, changed := range s.opts.Changed {
 			wake = append(wake, changed())
 		}
-		progress, wait, err := l.turn(ctx)
-		sent = sent || progress
-		if err != nil {
-			return sent, err
-		}
-		if progress {
-			continue
-		}
-		if err := sleep(ctx, wake, l.poke, wait); err != nil {
-			return sent, err
+		progress, wait := l.turn(ctx)
+		if !progress {
+			sleep(ctx, wake, l.poke, wait)
 		}
 	}
 }
 
 // sleep waits until a log changes, poke is written to or wait is over.
-func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wait time.Duration) error {
+func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for len(wake) < 2 {
@@ -220,9 +186,7 @@ func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wa
 	case <-poke:
 	case <-timer.C:
 	case <-ctx.Done():
-		return ctx.Err()
 	}
-	return nil
 }
 
 func (s *Sender) open(ctx context.Context, f *FeedSender) error {
@@ -255,14 +219,11 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 const idle = time.Hour
 
 // turnMessages gives every priority its share.
-func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration, err error) {
+func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Duration) {
 	wait = idle
 	for i, f := range s.messages {
 		for range shares[min(i, len(shares)-1)] {
-			sent, due, err := s.attempt(ctx, f, true)
-			if err != nil {
-				return progress, 0, err
-			}
+			sent, due := s.try(ctx, f, true)
 			if !sent {
 				wait = min(wait, due)
 				break
@@ -270,21 +231,50 @@ func (s *Sender) turnMessages(ctx context.Context) (progress bool, wait time.Dur
 			progress = true
 		}
 	}
-	return progress, wait, nil
+	return progress, wait
 }
 
 // turnRecords gives each pipeline one batch.
-func (s *Sender) turnRecords(ctx context.Context) (progress bool, wait time.Duration, err error) {
+func (s *Sender) turnRecords(ctx context.Context) (progress bool, wait time.Duration) {
 	wait = idle
 	for _, f := range s.records {
-		sent, due, err := s.attempt(ctx, f, s.flush.Load())
-		if err != nil {
-			return progress, 0, err
-		}
+		sent, due := s.try(ctx, f, s.flush.Load())
 		progress = progress || sent
 		wait = min(wait, due)
 	}
-	return progress, wait, nil
+	return progress, wait
+}
+
+// try makes one attempt with a feed. When it fails, this feed backs off and is
+// opened anew; the others go on (I6).
+func (s *Sender) try(ctx context.Context, f *FeedSender, now bool) (sent bool, wait time.Duration) {
+	clock := s.opts.Now()
+	if clock.Before(f.later) {
+		return false, f.later.Sub(clock)
+	}
+	var err error
+	if !f.opened {
+		if err = s.open(ctx, f); err == nil {
+			f.opened = true
+			s.progress.Broadcast()
+		}
+	}
+	if err == nil {
+		sent, wait, err = s.attempt(ctx, f, now)
+	}
+	if sent {
+		f.failures = 0
+	}
+	if err == nil || ctx.Err() != nil {
+		return sent, wait
+	}
+	wait = s.opts.Backoff.Wait(f.failures)
+	f.failures++
+	f.opened, f.later = false, clock.Add(wait)
+	f.note(err)
+	s.opts.Logger.Warn("sync failed, trying again", "feed", f.Feed.String(), "in", wait.Round(time.Millisecond), "error", err)
+	s.opts.Monitor.Failed(err)
+	return sent, wait
 }
 
 // step sends one batch of f if one is due, or says how long that may take.
@@ -314,7 +304,6 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	push, cancel := f.pushContext(ctx)
 	defer cancel()
 	if err := f.session.Push(push, b); err != nil {
-		f.note(err)
 		return false, 0, err
 	}
 	f.pushed(s.opts.Now())

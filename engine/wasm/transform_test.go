@@ -255,10 +255,14 @@ func TestResults(t *testing.T) {
 		{"error without text", outFrameBytes(0, actionError, 0, "", ""), Result{Action: Error, Code: 7, Reason: "the plugin gave no reason, code 7"}},
 		{"emit payload", outFrameBytes(0, actionEmit, changedPayload, "", ` {"a":1.0}`), Result{Action: Emit, Records: []record.Record{with("X", `{"a":1.0}`)}}},
 		{"emit unchanged", outFrameBytes(0, actionEmit, 0, "", ""), Result{Action: Emit, Records: testRecords("X")}},
-		{"split with ids", cat(outFrameBytes(0, actionEmit, changedID, "p", ""), outFrameBytes(0, actionEmit, changedID, "q", "")),
-			Result{Action: Emit, Records: testRecords("p", "q")}},
-		{"split without ids", cat(outFrameBytes(0, actionPass, 0, "", ""), outFrameBytes(0, actionEmit, changedPayload, "", "{}"), outFrameBytes(0, actionEmit, 0, "", "")),
-			Result{Action: Emit, Records: []record.Record{testRecord("X"), with("X.2", "{}"), testRecord("X.3")}}},
+		{
+			"split with ids", cat(outFrameBytes(0, actionEmit, changedID, "p", ""), outFrameBytes(0, actionEmit, changedID, "q", "")),
+			Result{Action: Emit, Records: testRecords("p", "q")},
+		},
+		{
+			"split without ids", cat(outFrameBytes(0, actionPass, 0, "", ""), outFrameBytes(0, actionEmit, changedPayload, "", "{}"), outFrameBytes(0, actionEmit, 0, "", "")),
+			Result{Action: Emit, Records: []record.Record{testRecord("X"), with("X.2", "{}"), testRecord("X.3")}},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := returning(evilGuest(answer(atData, uint32(len(c.outbox))), ret), c.outbox)
