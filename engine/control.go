@@ -46,7 +46,7 @@ type control struct {
 	done   chan struct{}
 }
 
-func (e *Engine) openControl(context.Context) error {
+func (e *Engine) openControl(ctx context.Context) error {
 	path, err := socketPath(e.dataDir)
 	if err != nil {
 		return err
@@ -68,7 +68,12 @@ func (e *Engine) openControl(context.Context) error {
 		audit, err := e.Audit(r.Context())
 		e.answer(w, audit, err)
 	})
-	c := &control{server: &http.Server{Handler: mux, ReadHeaderTimeout: controlTimeout}, done: make(chan struct{})}
+	e.answerInspection(mux)
+	// Long answers end when the edge stops.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c := &control{done: make(chan struct{}), server: &http.Server{
+		Handler: mux, ReadHeaderTimeout: controlTimeout, BaseContext: func(net.Listener) context.Context { return base },
+	}}
 	go func() {
 		defer close(c.done)
 		if err := c.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -77,6 +82,7 @@ func (e *Engine) openControl(context.Context) error {
 	}()
 	e.control = c
 	e.onClose("control socket", func(ctx context.Context) error {
+		stop()
 		err := c.server.Shutdown(ctx)
 		if err != nil {
 			err = errors.Join(err, c.server.Close())
@@ -140,17 +146,13 @@ func (c *Client) ask(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() // read to its end below
+	if resp.StatusCode != http.StatusOK {
+		return refusal(resp)
+	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var reply struct{ Error string }
-		if json.Unmarshal(body, &reply) != nil || reply.Error == "" {
-			reply.Error = resp.Status
-		}
-		return fmt.Errorf("asking the edge: %s", reply.Error)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("asking the edge: %w", err)

@@ -67,6 +67,7 @@ type Engine struct {
 	pipelines []*pipeline
 	remotes   []*remote
 	control   *control
+	retrying  gosync.Mutex // held for one retry of dead letters
 	baseline  Counts
 	marks     map[string]waterMark // as last saved; Open's, then housekeeping's
 

@@ -32,17 +32,14 @@ type waterMark struct {
 // (I7), and begins a new epoch, because the lost numbers will be given out again
 // and a hub may know them already.
 func (e *Engine) checkStore(ctx context.Context) error {
-	data, err := os.ReadFile(filepath.Join(e.dataDir, highWaterFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the high-water marks: %w", err)
-	}
-	if err := json.Unmarshal(data, &e.marks); err != nil {
+	var err error
+	if e.marks, err = readHighWater(e.dataDir); errors.Is(err, errMarks) {
 		// Only a hint: the hub's ledger still tells what it has.
 		e.log.Warn("the high-water marks cannot be read and are begun anew", "file", highWaterFile, "error", err)
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	for name, lane := range e.lanes() {
 		mark := e.marks[name]
@@ -59,6 +56,25 @@ func (e *Engine) checkStore(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// errMarks says that the file of the marks is not what was written.
+var errMarks = errors.New("damaged high-water marks")
+
+// readHighWater reads the marks of a data directory; there may be none yet.
+func readHighWater(dataDir string) (map[string]waterMark, error) {
+	data, err := os.ReadFile(filepath.Join(dataDir, highWaterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the high-water marks: %w", err)
+	}
+	var marks map[string]waterMark
+	if err := json.Unmarshal(data, &marks); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMarks, err)
+	}
+	return marks, nil
 }
 
 func (e *Engine) reportLoss(ctx context.Context, name string, lane *store.Lane, last uint64) error {

@@ -51,7 +51,16 @@ func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the bucket %s: %w", stateBucket, err)
 	}
-	s := &stateStore{kv: kv, saved: map[string]savedPosition{}}
+	saved, err := readState(ctx, kv)
+	if err != nil {
+		return nil, err
+	}
+	return &stateStore{kv: kv, saved: saved}, nil
+}
+
+// readState reads every saved position, by its key.
+func readState(ctx context.Context, kv jetstream.KeyValue) (map[string]savedPosition, error) {
+	saved := map[string]savedPosition{}
 	keys, err := kv.ListKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the bucket %s: %w", stateBucket, err)
@@ -68,9 +77,9 @@ func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
 		if err := json.Unmarshal(entry.Value(), &p); err != nil {
 			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
 		}
-		s.saved[key] = p
+		saved[key] = p
 	}
-	return s, nil
+	return saved, nil
 }
 
 func stateKey(remote string, kind sync.Kind, lane string) string {

@@ -113,7 +113,7 @@ func (e *Engine) loadPlugin(ctx context.Context, p *config.Plugin) (*wasm.Plugin
 		}
 	}
 	loaded, err := e.wasm.Load(ctx, wasm.Module{
-		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: []string{wasm.CapabilityLog},
+		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
 		Limits: wasm.Limits{Memory: p.Limits.Memory, Time: p.Limits.Time, Output: p.Limits.Output},
 	})
 	if err != nil {

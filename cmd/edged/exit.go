@@ -16,6 +16,7 @@ const (
 	exitConfig      = 3
 	exitAudit       = 4
 	exitNoEdge      = 5
+	exitDamaged     = 6
 	exitInterrupted = 130
 )
 
@@ -29,7 +30,8 @@ var exitCodes = []struct {
 	{exitUsage, "the command line is wrong"},
 	{exitConfig, "the pipeline files are wrong; each error is printed with file, line and column"},
 	{exitAudit, "the audit found gaps or duplicates; 'audit': or could not ask every hub"},
-	{exitNoEdge, "no edge runs on that data directory"},
+	{exitNoEdge, "no edge runs on that data directory; 'dlq', 'queue', 'store': and there is no store in it"},
+	{exitDamaged, "the store is damaged, 'store verify' found: something is missing or is not what was stored"},
 	{exitInterrupted, "stopped at once by a second Ctrl-C or SIGTERM; what was acknowledged is stored, and the next run goes on from there"},
 }
 

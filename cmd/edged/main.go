@@ -82,7 +82,7 @@ block and argument.`,
 		commands  []*cobra.Command
 	}{
 		{"pipelines", "Write and run pipelines:", []*cobra.Command{newRunCommand(), newValidateCommand(), newFmtCommand()}},
-		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newAuditCommand(), newHubCommand()}},
+		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newHubCommand()}},
 		{"about", "Know more:", []*cobra.Command{newReferenceCommand(), newVersionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
@@ -97,15 +97,25 @@ block and argument.`,
 	return root
 }
 
-// noSuchCommand answers `edged rnu`.
-func noSuchCommand(root *cobra.Command, args []string) error {
+// noSuchCommand answers `edged rnu` and `edged dlq lss`.
+func noSuchCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
-		return usage("there is no command %q; did you mean %q?", args[0], near[0])
+	inside := strings.TrimPrefix(parent.CommandPath(), "edged")
+	if near := parent.SuggestionsFor(args[0]); len(near) > 0 {
+		return usage("there is no command %q; did you mean %q?", strings.TrimSpace(inside+" "+args[0]), near[0])
 	}
-	return usage("there is no command %q; 'edged help' lists them", args[0])
+	return usage("there is no command %q; 'edged help%s' lists them", strings.TrimSpace(inside+" "+args[0]), inside)
+}
+
+// group makes a command of commands: alone it shows its help.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = noSuchCommand
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(commands...)
+	return cmd
 }
 
 // needPaths asks for at least one pipeline file or folder.

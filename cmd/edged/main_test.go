@@ -107,6 +107,15 @@ func TestUsageErrors(t *testing.T) {
 		"log format":           {[]string{"run", "--log-format", "xml", "x.hcl"}, "text or json"},
 		"half a key pair":      {[]string{"hub", "--tls-cert", "x.crt"}, "tls-key"},
 		"size":                 {[]string{"hub", "--max-bytes", "many"}, "--max-bytes"},
+		"dlq command":          {[]string{"dlq", "lss"}, `did you mean "ls"?`},
+		"no dlq command":       {[]string{"dlq", "xyzzy"}, "'edged help dlq' lists them"},
+		"dlq flag":             {[]string{"dlq", "ls", "--nope"}, "'edged help dlq ls' lists the flags"},
+		"show without an ID":   {[]string{"dlq", "show"}, "'edged dlq ls' lists them"},
+		"drop nothing":         {[]string{"dlq", "drop"}, "or --all"},
+		"retry in two ways":    {[]string{"dlq", "retry", "4f1c22", "--all"}, "either IDs, or filters, or --all"},
+		"since":                {[]string{"dlq", "ls", "--since", "noon"}, "how long ago, like 90m"},
+		"priority":             {[]string{"queue", "ls", "--priority", "urgent"}, "critical, high, normal or low"},
+		"from behind to":       {[]string{"store", "export", "--from", "9", "--to", "3"}, "nothing between"},
 		"unknown page":         {[]string{"reference", "poems"}, "pipelines, commands"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,11 +196,13 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"commands":       {[]string{"va"}, []string{"validate\t", noFiles}},
-		"pipeline files": {[]string{"run", ""}, []string{"hcl\n", filterExt}},
-		"log levels":     {[]string{"run", "--log-level", ""}, []string{"debug\ninfo\nwarn\nerror\n", noFiles}},
-		"data folder":    {[]string{"status", "--data-dir", ""}, []string{dirs}},
-		"pages":          {[]string{"reference", "p"}, []string{"pipelines\n", noFiles}},
+		"commands":         {[]string{"va"}, []string{"validate\t", noFiles}},
+		"pipeline files":   {[]string{"run", ""}, []string{"hcl\n", filterExt}},
+		"log levels":       {[]string{"run", "--log-level", ""}, []string{"debug\ninfo\nwarn\nerror\n", noFiles}},
+		"queue priorities": {[]string{"queue", "ls", "--priority", ""}, []string{"critical\nhigh\nnormal\nlow\n", noFiles}},
+		"dead letters":     {[]string{"dlq", ""}, []string{"drop\t", "export\t", "ls\t", "retry\t", "show\t"}},
+		"data folder":      {[]string{"status", "--data-dir", ""}, []string{dirs}},
+		"pages":            {[]string{"reference", "p"}, []string{"pipelines\n", noFiles}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := edged(t, t.TempDir(), "", append([]string{"__complete"}, c.args...)...)

@@ -97,7 +97,7 @@ func referenced(root *cobra.Command) []*cobra.Command {
 	commands := []*cobra.Command{root}
 	for _, cmd := range root.Commands() {
 		if cmd.Runnable() && !cmd.Hidden && cmd.Name() != "help" && cmd.Name() != "completion" {
-			commands = append(commands, cmd)
+			commands = append(commands, referenced(cmd)...)
 		}
 	}
 	return commands

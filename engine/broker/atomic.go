@@ -46,6 +46,10 @@ type AtomicBatch struct {
 	seq   []string
 	count int
 	err   error
+
+	answers *nats.Subscription // lives as long as the connection
+	inbox   string
+	asked   uint64
 }
 
 // NewAtomicBatch returns a publisher of atomic batches on nc.
@@ -57,6 +61,7 @@ func NewAtomicBatch(nc *nats.Conn) *AtomicBatch {
 // server after its time-out.
 func (b *AtomicBatch) Begin() {
 	b.id[0], b.count, b.err = b.ids.Next(), 0, nil
+	b.msg.Reply = ""
 	b.msg.Header = nats.Header{"Nats-Batch-Id": b.id, "Nats-Batch-Sequence": b.seq}
 }
 
@@ -87,20 +92,65 @@ func (b *AtomicBatch) next(subject string, data []byte) {
 // nothing; with [CodeWrongLastSequence] an earlier one may have. Any other
 // error leaves the outcome unknown: read the newest message on subject.
 func (b *AtomicBatch) Commit(ctx context.Context, subject string, data []byte, expect uint64) (uint64, error) {
+	if err := b.Ask(subject, data, expect); err != nil {
+		return 0, err
+	}
+	return b.Answer(ctx)
+}
+
+// Ask is the first half of [AtomicBatch.Commit]: it publishes the last message
+// and does not wait. Answer is the other half. Between them nothing else may be
+// done with b.
+func (b *AtomicBatch) Ask(subject string, data []byte, expect uint64) error {
 	if b.err != nil {
-		return 0, fmt.Errorf("publishing a batch: %w", b.err)
+		return fmt.Errorf("publishing a batch: %w", b.err)
 	}
 	b.next(subject, data)
 	b.msg.Header["Nats-Batch-Commit"] = []string{"1"}
 	b.msg.Header["Nats-Expected-Last-Subject-Sequence"] = []string{strconv.FormatUint(expect, 10)}
-	return b.request(ctx)
+	return b.ask()
 }
 
 // request publishes the last message and reads the answer.
 func (b *AtomicBatch) request(ctx context.Context) (uint64, error) {
-	answer, err := b.nc.RequestMsgWithContext(ctx, &b.msg)
+	if err := b.ask(); err != nil {
+		return 0, err
+	}
+	return b.Answer(ctx)
+}
+
+// ask publishes the last message with a reply subject of its own, so that a late
+// answer to an earlier one is not taken for its answer.
+func (b *AtomicBatch) ask() error {
+	if b.answers == nil {
+		inbox := nats.NewInbox()
+		sub, err := b.nc.SubscribeSync(inbox + ".*")
+		if err != nil {
+			return fmt.Errorf("committing a batch: %w", err)
+		}
+		b.answers, b.inbox = sub, inbox
+	}
+	b.asked++
+	b.msg.Reply = b.inbox + "." + strconv.FormatUint(b.asked, 10)
+	err := b.nc.PublishMsg(&b.msg)
 	if err != nil {
-		return 0, fmt.Errorf("committing a batch: %w", err)
+		err = fmt.Errorf("committing a batch: %w", err)
+	}
+	return err
+}
+
+// Answer waits for the server's answer to what was asked last; see
+// [AtomicBatch.Commit] about its result.
+func (b *AtomicBatch) Answer(ctx context.Context) (uint64, error) {
+	var answer *nats.Msg
+	for answer == nil || answer.Subject != b.msg.Reply {
+		var err error
+		if answer, err = b.answers.NextMsgWithContext(ctx); err != nil {
+			return 0, fmt.Errorf("committing a batch: %w", err)
+		}
+	}
+	if len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
+		return 0, fmt.Errorf("committing a batch: %w", nats.ErrNoResponders)
 	}
 	var ack struct {
 		Seq   uint64              `json:"seq"`

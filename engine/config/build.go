@@ -54,6 +54,7 @@ func plugin(a Args) Plugin {
 		Module: a.String("module"),
 		SHA256: strings.ToLower(a.String("sha256")),
 		Config: a.JSON("config"),
+		Allow:  a.Strings("allow"),
 		Args:   a,
 		Range:  a.Range,
 	}

@@ -55,6 +55,7 @@ type Plugin struct {
 	Module string          // path as resolved against the file that names it, or "builtin:dew_point"
 	SHA256 string          // lower case hexadecimal, or empty
 	Config json.RawMessage // what edged_configure receives; nil: nothing
+	Allow  []string        // capabilities granted: "log", "clock"
 	Limits Limits
 	Args   Args // for the ranges of its arguments
 	Range  hcl.Range

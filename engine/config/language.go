@@ -62,14 +62,15 @@ func pluginSpec() Spec {
 			{Name: "module", Type: String, Required: true, Check: isModule, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
 			{Name: "sha256", Type: String, Check: isSHA256, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
 			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
+			{Name: "allow", Type: StringList, Doc: "What of the host the module may use: `log` (write to the log) and `clock` (the time of its call). A module that imports anything else, or what is not listed here, is refused when it is loaded."},
 		},
 		Blocks: []Spec{{
 			Name:    "limits",
 			Summary: "What one instance of the module may use.",
 			Args: []Arg{
-				{Name: "memory", Type: Size, Min: "64KiB", Max: "4GiB", Doc: "Linear memory. The host's default holds when it is not given."},
-				{Name: "time", Type: Duration, Min: "1ms", Max: "1m", Doc: "Time per call. A call that takes longer is stopped, and the record it stopped at goes to the dead letters."},
-				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return."},
+				{Name: "memory", Type: Size, Min: "64KiB", Max: "1GiB", Doc: "Linear memory; 16MiB when it is not given."},
+				{Name: "time", Type: Duration, Min: "1ms", Max: "1m", Doc: "Time per call; 50ms when it is not given. A call that takes longer is stopped, and the record it stopped at goes to the dead letters."},
+				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return; 8MiB when it is not given."},
 			},
 			Example: `limits {
   memory = "32MiB"

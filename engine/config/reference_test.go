@@ -27,7 +27,7 @@ func TestReferenceMentionsEverything(t *testing.T) {
 		"`edge`":                          {"`device_id`", "`hostname()`", "`data_dir`", "`durability`", "`\"fsync\"`, `\"relaxed\"`", "`max_bytes`", "`\"8GiB\"`"},
 		"`remote \"<kind>\" \"<name>\"`":  {"any number of times"},
 		"`plugin \"<name>\"`":             {"`module`", "`sha256`", "`config`"},
-		"`limits`":                        {"`memory`", "`time`", "`output`", "at least 64KiB and at most 4GiB"},
+		"`limits`":                        {"`memory`", "`time`", "`output`", "at least 64KiB and at most 1GiB"},
 		"`pipeline \"<name>\"`":           {"any number of times"},
 		"`collect \"<kind>\" \"<name>\"`": {"once or more", "Stands in `pipeline`"},
 		"`transform \"<name>\"`":          {"`plugin`", "`plugin.<name>`", "`on_error`"},

@@ -168,9 +168,9 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
-		if d := g.discard; d != nil {
+		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
-			c.next.Discarded = addRange(c.next.Discarded, *d)
+			c.next.Discarded = addRange(c.next.Discarded, d)
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)
@@ -238,10 +238,11 @@ func (l *Log) pack(c *laneCommit) error {
 // maxDiscarded bounds how many ranges of discarded numbers a lane remembers.
 const maxDiscarded = 64
 
-// addRange returns ranges with r behind them, in memory of its own.
+// addRange returns ranges with r behind them, in memory of its own. Single
+// entries are removed in any order, so that r may stand before the last.
 func addRange(ranges [][2]uint64, r [2]uint64) [][2]uint64 {
 	ranges = slices.Clone(ranges)
-	if k := len(ranges) - 1; k >= 0 && ranges[k][1]+1 >= r[0] {
+	if k := len(ranges) - 1; k >= 0 && ranges[k][0] <= r[0] && r[0] <= ranges[k][1]+1 {
 		ranges[k][1] = max(ranges[k][1], r[1])
 		return ranges
 	}

@@ -44,7 +44,10 @@ type Options struct {
 	// Single stores every entry as a message of its own, so that one can be
 	// removed alone; otherwise a commit's entries share one.
 	Single bool
-	Logger *slog.Logger
+	// Existing takes a log that is there as it is, with the bound it has: Open
+	// changes no setting, and fails with [ErrNoStream] when there is none.
+	Existing bool
+	Logger   *slog.Logger
 }
 
 // Log is a numbered log on one stream. Its entries stand in lanes; each lane
@@ -133,8 +136,8 @@ type Group struct {
 	Done func(error)
 
 	lane    *Lane
-	era     *Era       // begin this era
-	discard *[2]uint64 // note these numbers as discarded
+	era     *Era        // begin this era
+	discard [][2]uint64 // note these numbers as discarded
 }
 
 func (g *Group) bytes() (n int) {
@@ -221,6 +224,11 @@ func (l *Log) openStream(ctx context.Context) error {
 	}
 	old, err := l.js.Stream(ctx, l.opts.Stream)
 	switch {
+	case l.opts.Existing && errors.Is(err, jetstream.ErrStreamNotFound):
+		return ErrNoStream
+	case l.opts.Existing && err == nil:
+		cfg = old.CachedInfo().Config
+		l.opts.MaxBytes = cfg.MaxBytes - reserveBytes
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		if cfg.Metadata[epochKey], err = newEpoch(); err != nil {
 			return err
@@ -230,8 +238,10 @@ func (l *Log) openStream(ctx context.Context) error {
 	default:
 		cfg.Metadata[epochKey] = old.CachedInfo().Config.Metadata[epochKey]
 	}
-	if l.stream, err = l.js.CreateOrUpdateStream(ctx, cfg); err != nil {
-		return err
+	if l.stream = old; !l.opts.Existing {
+		if l.stream, err = l.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	l.epoch = cfg.Metadata[epochKey]
 	l.durable.Store(l.stream.CachedInfo().State.LastSeq)
@@ -390,7 +400,7 @@ func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) 
 			last, below = p.last(), seq+1
 		}
 	}
-	if err := log.commit(ctx, []*Group{{lane: l, discard: &[2]uint64{first, last}}}); err != nil {
+	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}}}); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(below)); err != nil {

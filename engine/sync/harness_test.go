@@ -401,7 +401,11 @@ func (w *watchedSession) Position(ctx context.Context) (sync.Position, error) {
 }
 
 func (w *watchedSession) Push(ctx context.Context, b *sync.Batch) error {
-	err := w.Session.Push(ctx, b)
+	return w.PushAhead(ctx, b, nil)
+}
+
+func (w *watchedSession) PushAhead(ctx context.Context, b *sync.Batch, next func() *sync.Batch) error {
+	err := w.Session.(sync.Ahead).PushAhead(ctx, b, next)
 	w.by.mu.Lock()
 	defer w.by.mu.Unlock()
 	w.by.tried++

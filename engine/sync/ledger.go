@@ -59,7 +59,7 @@ type LedgerEntry struct {
 
 func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerEntry {
 	e := LedgerEntry{
-		Epoch: era.Epoch, Since: era.From, First: at.Last + 1, Last: b.Last, Count: len(b.Entries),
+		Epoch: era.Epoch, Since: era.From, First: max(at.Last+1, era.From), Last: b.Last, Count: len(b.Entries),
 		Total: at.Total + uint64(len(b.Entries)), Elsewhere: b.Elsewhere, Discarded: b.Discarded, Time: now.UTC(),
 	}
 	h := sha256.New()

@@ -30,7 +30,10 @@ type NATS struct {
 	log    *slog.Logger
 }
 
-var _ Remote = (*NATS)(nil)
+var (
+	_ Remote = (*NATS)(nil)
+	_ Ahead  = (*natsSession)(nil)
+)
 
 // NATSOptions configures one NATS remote.
 type NATSOptions struct {
@@ -119,8 +122,10 @@ func noStream(err error, stream string) error {
 type natsSession struct {
 	remote *NATS
 	feed   *Feed
-	batch  *broker.AtomicBatch
-	newest uint64 // stream sequence of the newest ledger entry; 0: none
+	batch  *broker.AtomicBatch // of the batch that is pushed
+	spare  *broker.AtomicBatch // of the one behind it
+	staged *Batch              // what was sent through batch already, but for its commit
+	newest uint64              // stream sequence of the newest ledger entry; 0: none
 	at     Position
 	prefix string
 	ledger string
@@ -136,7 +141,7 @@ const maxSubjects = 4096
 // Session returns a session for one feed.
 func (r *NATS) Session(feed *Feed) Session {
 	return &natsSession{
-		remote: r, feed: feed, batch: broker.NewAtomicBatch(r.nc), prefix: feed.hubPrefix(r.edge),
+		remote: r, feed: feed, batch: broker.NewAtomicBatch(r.nc), spare: broker.NewAtomicBatch(r.nc), prefix: feed.hubPrefix(r.edge),
 		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{},
 	}
 }
@@ -153,7 +158,7 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 		}
 		return Position{}, fmt.Errorf("reading the ledger of %s: %w", s.feed, err)
 	}
-	s.at, s.newest = Position{}, 0
+	s.at, s.newest, s.staged = Position{}, 0, nil
 	if msg == nil {
 		s.met = true
 		return s.at, nil
@@ -200,31 +205,58 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	return Position{Last: lane.Opened(), Total: e.Total}, nil
 }
 
-// Push sends the entries and the ledger entry that settles everything up to
-// b.Last as one atomic batch. After an error the session must ask for its position
-// again: the batch may have been stored, its answer lost.
-func (s *natsSession) Push(ctx context.Context, b *Batch) error {
-	era, _ := s.feed.Lane.EraOf(s.at.Last + 1)
+// Push implements [Session].
+func (s *natsSession) Push(ctx context.Context, b *Batch) error { return s.PushAhead(ctx, b, nil) }
+
+// PushAhead sends the entries and the ledger entry that settles everything up to
+// b.Last as one atomic batch. After an error the session must ask for its
+// position again: the batch may have been stored, its answer lost.
+//
+// While the hub commits it, the entries of the next batch are on their way. Only
+// their commit waits: it expects the ledger entry of this batch, so that nothing
+// of the next is stored if this one is not.
+func (s *natsSession) PushAhead(ctx context.Context, b *Batch, next func() *Batch) error {
+	if s.staged != b {
+		s.stage(s.batch, b)
+	}
+	s.staged = nil
+	era, _ := s.feed.Lane.EraOf(b.Last)
 	entry := newLedgerEntry(era, s.at, b, s.remote.now())
 	data, err := json.Marshal(&entry)
 	if err != nil {
 		return fmt.Errorf("encoding a ledger entry: %w", err)
 	}
-	s.batch.Begin()
-	s.batch.Header(HeaderNumber, s.number)
-	for i := range b.Entries {
-		e := &b.Entries[i]
-		s.number[0] = formatNumber(e.Number)
-		s.batch.Add(s.subject(e.Subject), e.Data)
-	}
 	s.number[0] = formatNumber(b.Last)
-	seq, err := s.batch.Commit(ctx, s.ledger, data, s.newest)
+	if err := s.batch.Ask(s.ledger, data, s.newest); err != nil {
+		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
+	}
+	var ahead *Batch
+	if next != nil {
+		if ahead = next(); ahead != nil {
+			s.stage(s.spare, ahead)
+		}
+	}
+	seq, err := s.batch.Answer(ctx)
 	if err != nil {
 		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
 	}
 	s.newest, s.pushed = seq, true
 	s.at = Position{Last: b.Last, Total: entry.Total}
+	if ahead != nil {
+		s.staged, s.batch, s.spare = ahead, s.spare, s.batch
+	}
 	return nil
+}
+
+// stage publishes a batch but for its commit. The first error is kept for that.
+func (s *natsSession) stage(to *broker.AtomicBatch, b *Batch) {
+	to.Begin()
+	to.Header(HeaderNumber, s.number)
+	for i := range b.Entries {
+		e := &b.Entries[i]
+		s.number[0] = formatNumber(e.Number)
+		to.Add(s.subject(e.Subject), e.Data)
+	}
 }
 
 // subject maps a local subject to the hub's: the log's prefix is replaced, the

@@ -99,5 +99,5 @@ func (f *FeedSender) pushContext(ctx context.Context) (context.Context, context.
 	if _, ok := f.session.(Partial); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, pushTimeout+time.Duration(f.bytes/slowestLink)*time.Second)
+	return context.WithTimeout(ctx, pushTimeout+time.Duration(f.load.bytes/slowestLink)*time.Second)
 }

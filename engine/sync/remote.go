@@ -36,6 +36,16 @@ type Session interface {
 	Push(ctx context.Context, b *Batch) error
 }
 
+// Ahead is a session that can have the next batch on its way while one is
+// settled.
+type Ahead interface {
+	Session
+	// PushAhead is Push. Before it waits for the answer it calls next once for the
+	// batch that will be pushed after this one; nil: it is not known yet. After an
+	// error of PushAhead that batch is void.
+	PushAhead(ctx context.Context, b *Batch, next func() *Batch) error
+}
+
 // Batch is what one push brings. The numbers from behind the position to Last
 // that it neither holds nor explains are lost.
 type Batch struct {

@@ -60,10 +60,9 @@ type FeedSender struct {
 
 	session  Session
 	reader   *store.Reader
-	pending  []store.Stored
-	skipped  [][2]uint64 // numbers for other remotes, up to where pending reaches
-	bytes    int
-	oldest   time.Time // when the oldest pending entry was first seen
+	load     *load     // what goes next
+	ahead    *load     // what goes after it and is on its way already; nil: nothing
+	spare    *load     // memory for the one after
 	round    time.Time // when the next round of an `every` begins
 	later    time.Time // nothing is tried before
 	opened   bool      // the session knows its position
@@ -91,7 +90,7 @@ func NewSender(opts SenderOptions) *Sender {
 // Add adds a feed before Run. Feeds of messages are added highest priority
 // first. every is the time between rounds, 0: a batch goes when it is due.
 func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known}
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, load: &load{}, spare: &load{}}
 	if feed.Kind == Messages {
 		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
 		s.messages = append(s.messages, f)
@@ -203,7 +202,8 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.pending, f.skipped, f.bytes, f.round, f.later = f.pending[:0], nil, 0, time.Time{}, time.Time{}
+	f.load.reset(at.Last)
+	f.ahead, f.round, f.later = nil, time.Time{}, time.Time{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if at != f.at {
@@ -286,11 +286,17 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 		now = true // a round sends whatever waits
 	}
-	if err := f.fill(ctx, clock); err != nil {
-		return false, 0, err
+	if f.ahead != nil {
+		f.load, f.ahead, f.spare = f.ahead, nil, f.load
 	}
-	b := f.batch()
-	if len(f.pending) == 0 && len(b.Discarded) == 0 {
+	l := f.load
+	if l.made == nil {
+		if err := f.fill(ctx, clock, l); err != nil {
+			return false, 0, err
+		}
+	}
+	b := l.batch(f.Feed.Lane)
+	if len(l.entries) == 0 && len(b.Discarded) == 0 {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
@@ -298,12 +304,13 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 		return false, idle, nil
 	}
-	if due, wait := f.policy.Due(len(f.pending), f.bytes, clock.Sub(f.oldest)); !due && !now && len(f.pending) > 0 {
+	due, wait := f.policy.Due(len(l.entries), l.bytes, clock.Sub(l.oldest))
+	if !due && !now && l.made == nil && len(l.entries) > 0 {
 		return false, wait, nil
 	}
 	push, cancel := f.pushContext(ctx)
 	defer cancel()
-	if err := f.session.Push(push, b); err != nil {
+	if err := f.push(push, b, clock); err != nil {
 		return false, 0, err
 	}
 	f.pushed(s.opts.Now())
@@ -311,74 +318,114 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	return true, 0, nil
 }
 
-// fill reads until the pending batch is full or nothing more is there.
-func (f *FeedSender) fill(ctx context.Context, now time.Time) error {
+// push pushes b and, where the session can do that, has a full batch behind it
+// on its way meanwhile.
+func (f *FeedSender) push(ctx context.Context, b *Batch, now time.Time) error {
+	session, ok := f.session.(Ahead)
+	if !ok {
+		return f.session.Push(ctx, b)
+	}
+	var failed error
+	err := session.PushAhead(ctx, b, func() *Batch {
+		l := f.spare
+		l.reset(b.Last)
+		failed = f.fill(ctx, now, l)
+		f.ahead = l // what is read stays read, due or not
+		if due, _ := f.policy.Due(len(l.entries), l.bytes, 0); !due || failed != nil {
+			return nil
+		}
+		l.made = l.batch(f.Feed.Lane)
+		return l.made
+	})
+	return errors.Join(err, failed)
+}
+
+// load is a batch in the making.
+type load struct {
+	after   uint64 // everything up to this number went before it
+	last    uint64 // it reaches up to this number
+	entries []store.Stored
+	skipped [][2]uint64 // numbers for other remotes
+	bytes   int
+	oldest  time.Time // when its oldest entry was first seen
+	made    *Batch    // it is on its way as this batch
+}
+
+func (l *load) reset(after uint64) {
+	clear(l.entries)
+	*l = load{after: after, last: after, entries: l.entries[:0]}
+}
+
+// batch is the load as it goes.
+func (l *load) batch(lane *store.Lane) *Batch {
+	if l.made != nil {
+		return l.made
+	}
+	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped}
+	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
+		b.Discarded = lane.Discarded(l.after+1, l.last)
+	}
+	return b
+}
+
+// fill reads until the load is full or nothing more is there.
+func (f *FeedSender) fill(ctx context.Context, now time.Time, l *load) error {
 	most := min(f.policy.MaxRecords, f.session.MaxEntries())
-	for len(f.pending) < most && f.bytes < f.policy.MaxBytes {
-		n := len(f.pending)
+	for len(l.entries) < most && l.bytes < f.policy.MaxBytes {
+		n := len(l.entries)
 		// A batch belongs to one era: the ledger entry names its epoch.
 		at, _, _ := f.Status()
-		_, last := f.Feed.Lane.EraOf(at.Last + 1)
+		_, last := f.Feed.Lane.EraOf(max(at.Last, l.after) + 1)
 		if f.reader.Number() >= last {
 			return nil
 		}
 		most := int(min(uint64(most), uint64(n)+last-f.reader.Number()))
 		var err error
-		if f.pending, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-f.bytes, f.pending); err != nil {
+		if l.entries, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-l.bytes, l.entries); err != nil {
 			return err
 		}
-		got := f.pending[n:]
+		l.last = f.reader.Number()
+		got := l.entries[n:]
 		if len(got) == 0 {
 			return nil
 		}
 		if n == 0 {
-			f.oldest = now
+			l.oldest = now
 		}
 		kept := n
 		for i := range got {
 			if f.Feed.Want == nil || f.Feed.Want(&got[i]) {
-				f.pending[kept] = got[i]
-				f.bytes += len(got[i].Data)
+				l.entries[kept] = got[i]
+				l.bytes += len(got[i].Data)
 				kept++
 			} else {
-				f.skipped = addNumber(f.skipped, got[i].Number)
+				l.skipped = addNumber(l.skipped, got[i].Number)
 			}
 		}
-		f.pending = f.pending[:kept]
+		l.entries = l.entries[:kept]
 	}
 	return nil
-}
-
-// batch is what goes next.
-func (f *FeedSender) batch() *Batch {
-	at, _, _ := f.Status()
-	last := f.reader.Number()
-	b := &Batch{Entries: f.pending, Last: last, Elsewhere: f.skipped}
-	if last > at.Last+uint64(len(f.pending)) { // not all of them are here
-		b.Discarded = f.Feed.Lane.Discarded(at.Last+1, last)
-	}
-	return b
 }
 
 // settle notes that everything read belonged to other remotes.
 func (f *FeedSender) settle() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.at.Last = max(f.at.Last, f.reader.Number())
+	f.at.Last = max(f.at.Last, f.load.last)
 }
 
 func (f *FeedSender) pushed(now time.Time) {
-	n := len(f.pending)
+	l := f.load
+	n := len(l.entries)
 	f.mu.Lock()
-	f.at.Last, f.next = f.reader.Number(), 0
+	f.at.Last, f.next = l.last, 0
 	if n > 0 {
-		f.next = f.pending[n-1].Next
+		f.next = l.entries[n-1].Next
 	}
 	f.at.Total += uint64(n)
 	f.lastSync, f.lastErr = now, nil
 	f.mu.Unlock()
-	clear(f.pending)
-	f.pending, f.skipped, f.bytes = f.pending[:0], nil, 0
+	l.reset(l.last)
 }
 
 func (f *FeedSender) note(err error) {
