@@ -59,11 +59,11 @@ type change struct {
 
 // entrySet gives a name to node, or takes it away (nil).
 type entrySet struct {
-	place
+	slot
 	node *inode
 }
 
-type place struct {
+type slot struct {
 	dir  *inode
 	name string
 }
@@ -112,7 +112,7 @@ func (d *disk) newInode(mode uint32) *inode {
 // make creates a file or directory.
 func (d *disk) make(dir *inode, name string, mode uint32) *inode {
 	n := d.newInode(mode)
-	d.change(n, entrySet{place{dir, name}, n})
+	d.change(n, entrySet{slot{dir, name}, n})
 	return n
 }
 
@@ -134,10 +134,10 @@ func (d *disk) change(node *inode, sets ...entrySet) {
 }
 
 func (d *disk) remove(dir *inode, name string) {
-	d.change(dir.entries[name], entrySet{place{dir, name}, nil})
+	d.change(dir.entries[name], entrySet{slot{dir, name}, nil})
 }
 
-func (d *disk) rename(from, to place) {
+func (d *disk) rename(from, to slot) {
 	n := from.dir.entries[from.name]
 	d.change(n, entrySet{from, nil}, entrySet{to, n})
 }
@@ -158,13 +158,13 @@ func (d *disk) flush(n *inode) {
 // settle makes the wanted directory changes durable, and before them those they
 // rest on: earlier ones of the same name, and the making of their directory.
 func (d *disk) settle(wanted func(change) bool) {
-	places, dirs := map[place]bool{}, map[*inode]bool{}
+	places, dirs := map[slot]bool{}, map[*inode]bool{}
 	take := make([]bool, len(d.pending))
 	for i, c := range slices.Backward(d.pending) {
-		take[i] = wanted(c) || dirs[c.node] || slices.ContainsFunc(c.sets, func(s entrySet) bool { return places[s.place] })
+		take[i] = wanted(c) || dirs[c.node] || slices.ContainsFunc(c.sets, func(s entrySet) bool { return places[s.slot] })
 		if take[i] {
 			for _, s := range c.sets {
-				places[s.place], dirs[s.dir] = true, true
+				places[s.slot], dirs[s.dir] = true, true
 			}
 		}
 	}

@@ -169,7 +169,7 @@ func (p *diskNode) Rename(_ context.Context, name string, newParent fs.InodeEmbe
 	case replaced != nil && len(replaced.entries) > 0:
 		return syscall.ENOTEMPTY
 	}
-	p.d.rename(place{p.n, name}, place{to, newName})
+	p.d.rename(slot{p.n, name}, slot{to, newName})
 	return 0
 }
 
