@@ -61,6 +61,13 @@ func TestPowerCut(t *testing.T) {
 			t.Fatalf("%s: %v", roundsVariable, err)
 		}
 	}
+	const perEdge = 40 // then a new one, or draining would take most of the time
+	for done := 0; done < rounds; done += perEdge {
+		t.Run(fmt.Sprintf("from %d", done), func(t *testing.T) { cutPower(t, min(perEdge, rounds-done)) })
+	}
+}
+
+func cutPower(t *testing.T, rounds int) {
 	p := newPowerCut(t, "fsync")
 	for round := range rounds {
 		p.round(round, true)
