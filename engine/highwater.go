@@ -41,11 +41,13 @@ func (e *Engine) checkStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lost := false
 	for name, lane := range e.lanes() {
 		mark := e.marks[name]
 		if mark.Epoch != epochOf(lane) || mark.Last <= lane.Last() {
 			continue
 		}
+		lost = true
 		e.log.Error("the local store has lost acknowledged records; a new epoch begins",
 			"lane", name, "first", lane.Last()+1, "last", mark.Last)
 		if err := e.reportLoss(ctx, name, lane, mark.Last); err != nil {
@@ -55,7 +57,20 @@ func (e *Engine) checkStore(ctx context.Context) error {
 			return err
 		}
 	}
+	// What is known to be moved need not be looked at again, unless one of the
+	// logs is not what it was.
+	if mark := e.marks[outboxMark]; !lost && mark.Epoch == e.logEpochs() && mark.Last <= e.records.Durable() {
+		e.queue.Resume(mark.Last)
+	}
 	return nil
+}
+
+// outboxMark is the mark of the outboxes that were moved.
+const outboxMark = "outbox"
+
+// logEpochs names the incarnation of all logs together.
+func (e *Engine) logEpochs() string {
+	return e.records.Epoch() + " " + e.queue.Log().Epoch() + " " + e.queue.DeadLetters().Epoch()
 }
 
 // errMarks says that the file of the marks is not what was written.
@@ -108,6 +123,9 @@ func (e *Engine) saveHighWater() error {
 		if last := lane.Last(); last > 0 {
 			marks[name] = waterMark{Epoch: epochOf(lane), Last: last}
 		}
+	}
+	if moved := e.queue.Moved(); moved > 0 {
+		marks[outboxMark] = waterMark{Epoch: e.logEpochs(), Last: moved}
 	}
 	if maps.Equal(marks, e.marks) {
 		return nil

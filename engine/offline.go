@@ -234,6 +234,9 @@ func (s *Store) Verify(ctx context.Context) (Verification, error) {
 func (v *Verification) addLost(marks, newest map[string]waterMark) {
 	for _, name := range slices.Sorted(maps.Keys(marks)) {
 		mark, lane := marks[name], newest[name]
+		if name == outboxMark { // no lane's
+			continue
+		}
 		if lane.Epoch != "" && lane.Epoch != mark.Epoch || mark.Last <= lane.Last {
 			continue
 		}

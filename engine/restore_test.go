@@ -25,6 +25,8 @@ type restoreRig struct {
 	hub  *hub.Hub
 	dir  string // the edge's data
 	file string // what it collects
+	// alerts raises a message for every record.
+	alerts bool
 }
 
 func newRestoreRig(t *testing.T) *restoreRig {
@@ -62,9 +64,10 @@ pipeline "p" {
     path   = %q
     format = "ndjson"
   }
+  %s
   batch { max_records = 7 }
   sync { to = remote.nats.hub }
-}`, r.hub.LeafURL(), r.file)
+}`, r.hub.LeafURL(), r.file, map[bool]string{true: "alert \"all\" { when = true }"}[r.alerts])
 	cfg, diags := config.Parse(map[string][]byte{"test.hcl": []byte(src)}, engine.Catalog(), expr.Host{})
 	if diags.HasErrors() {
 		r.t.Fatal(diags)
@@ -222,5 +225,25 @@ func TestALostDataDirectoryBeginsANewEpoch(t *testing.T) {
 	s := r.collect(31, 40)
 	if len(r.ids()) != 70 || s.Gaps != 0 || s.Duplicates != 0 || s.Stored != 40 {
 		t.Errorf("the hub holds %d records, want 70; %+v", len(r.ids()), s)
+	}
+}
+
+// What was moved to the queue is not looked at again after a restart, and what
+// was not is.
+func TestAMoverGoesOnWhereItWas(t *testing.T) {
+	r := newRestoreRig(t)
+	r.alerts = true
+	if s := r.collect(1, 40); s.Messages != 40 || s.SyncedMessages != 40 {
+		t.Errorf("the first run: %+v", s)
+	}
+	if s := r.collect(41, 50); s.Messages != 50 || s.SyncedMessages != 50 || s.ThisRun.SyncedMessages != 10 || s.Duplicates != 0 {
+		t.Errorf("the second run: %+v", s)
+	}
+	// Without the mark everything is looked at, and nothing is taken twice.
+	if err := os.Remove(filepath.Join(r.dir, "high-water.json")); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.collect(51, 60); s.SyncedMessages != 60 || s.ThisRun.SyncedMessages != 10 || s.Duplicates != 0 {
+		t.Errorf("the third run: %+v", s)
 	}
 }

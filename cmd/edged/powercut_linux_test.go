@@ -106,11 +106,9 @@ func TestPowerCutRelaxed(t *testing.T) {
 	if p.reported == 0 {
 		t.Error("the edge told of no loss")
 	}
-	// A queue that lost its newest messages takes them from the record log again,
-	// also those that the hub has, so messages may come twice. Records may not.
-	if got.recordsTwice != 0 {
-		t.Errorf("%d records are at the hub twice", got.recordsTwice)
-	}
+	// Without flushes an edge may lose even that it began a new epoch, and then
+	// sends again what the hub has under that one: nothing is asserted about what
+	// comes twice.
 }
 
 func newPowerCut(t *testing.T, durability string) *powerCut {

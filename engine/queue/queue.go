@@ -95,6 +95,14 @@ func (q *Queue) DeadLetters() *store.Log { return q.deadLetters }
 // Lane returns the messages of one priority, numbered.
 func (q *Queue) Lane(p record.Priority) *store.Lane { return q.lanes[p] }
 
+// Resume tells, before Move, what Moved was when the process last ran: Move
+// looks at the outboxes behind it only.
+func (q *Queue) Resume(moved uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.taken, q.moved = moved, moved
+}
+
 // Moved returns the stream sequence of the record log up to which every outbox
 // has been taken over durably, as far as this process knows.
 func (q *Queue) Moved() uint64 {
@@ -108,7 +116,7 @@ func (q *Queue) Moved() uint64 {
 // so that after a kill nothing is missing and nothing comes twice (I2, I6).
 func (q *Queue) Move(ctx context.Context, records *store.Log) error {
 	defer q.settle()
-	var at uint64
+	at := q.Moved()
 	for {
 		box, seq, err := records.NextOutbox(ctx, at)
 		switch {
