@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/edged/edged/engine/batch"
@@ -232,7 +231,7 @@ func (e *Engine) removedLanes() []*store.Lane {
 	}
 	var removed []*store.Lane
 	for _, lane := range e.records.Lanes() {
-		if !configured[lane.Name()] && !strings.HasPrefix(lane.Name(), "$") {
+		if !configured[lane.Name()] {
 			removed = append(removed, lane)
 		}
 	}

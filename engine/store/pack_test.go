@@ -69,7 +69,7 @@ func FuzzDecodePack(f *testing.F) {
 	})
 }
 
-func BenchmarkAppendPack(b *testing.B) {
+func BenchmarkEncodePack(b *testing.B) {
 	p := &pack{first: 1, commit: []byte("{}")}
 	for i := range 1000 {
 		p.entries = append(p.entries, Entry{Subject: []string{"log.a.t.d1", "log.a.t.d2"}[i%2], Data: make([]byte, 250)})

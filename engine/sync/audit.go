@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -209,17 +208,4 @@ func CountRanges(ranges [][2]uint64) (n uint64) {
 		n += r[1] - r[0] + 1
 	}
 	return n
-}
-
-// FormatRanges prints ranges for people: "3, 7-9".
-func FormatRanges(ranges [][2]uint64) string {
-	parts := make([]string, 0, len(ranges))
-	for _, r := range ranges {
-		if r[0] == r[1] {
-			parts = append(parts, formatNumber(r[0]))
-		} else {
-			parts = append(parts, formatNumber(r[0])+"-"+formatNumber(r[1]))
-		}
-	}
-	return strings.Join(parts, ", ")
 }

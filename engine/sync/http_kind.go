@@ -55,10 +55,11 @@ func httpSpec() config.Spec {
 				{Name: "key", Type: config.String, Doc: "File with the private key (PEM) of cert."},
 			},
 		}},
-		Example: `url         = "https://ingest.example.com"
-token       = env("INGEST_TOKEN", "change-me")
-compression = "zstd"
-`,
+		Example: `remote "http" "cloud" {
+  url         = "https://ingest.example.com"
+  token       = env("INGEST_TOKEN", "change-me")
+  compression = "zstd"
+}`,
 		Check: checkHTTP,
 	}
 }

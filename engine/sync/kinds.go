@@ -41,9 +41,10 @@ func natsSpec() config.Spec {
 				{Name: "key", Type: config.String, Doc: "File with the private key (PEM) of cert."},
 			},
 		}},
-		Example: `urls        = ["nats-leaf://hub.example.com:7422"]
-credentials = "edge.creds"
-`,
+		Example: `remote "nats" "hub" {
+  urls        = ["nats-leaf://hub.example.com:7422"]
+  credentials = "edge.creds"
+}`,
 		Check: checkNATS,
 	}
 }

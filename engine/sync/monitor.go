@@ -117,9 +117,6 @@ func (m *Monitor) WaitUp(ctx context.Context) (context.Context, context.CancelFu
 	}
 }
 
-// Changed returns a channel that is closed at the next change of state.
-func (m *Monitor) Changed() <-chan struct{} { return m.changed.Wait() }
-
 // Failed tells the monitor that a push failed: it counts and probes soon.
 func (m *Monitor) Failed(err error) {
 	m.failed(err)
