@@ -22,35 +22,60 @@ type auditOptions struct {
 	timeout time.Duration
 	asJSON  bool
 	log     logFlags
+	hub     hubClient
+	edges   []string
 }
 
 func newAuditCommand() *cobra.Command {
 	var opts auditOptions
 	cmd := &cobra.Command{
-		Use:   "audit FILE|DIR...",
+		Use:   "audit FILE|DIR...|--hub URL",
 		Short: "Prove that what the device acknowledged is at the hub, once",
 		Long: `Compare the edge's own numbering with what is at each hub, and print the gaps
 and duplicates: none, or the exact record numbers.
 
 A gap is a record that counts as synced and is not at the hub. A duplicate is a
-record that is there more than once. Records that wait for the link are neither.
+record that is there more than once. Damaged is a batch with other content than
+was sent. Records that wait for the link are neither.
 An HTTP API keeps no ledger: of it only what it acknowledged is shown.
 
 A running edge is asked; when none runs, the data directory is opened, the
 remotes are waited for up to --timeout, and nothing is collected.
 
-The exit code is 0 when every hub was asked and there are no gaps and no
-duplicates, otherwise 4.`,
+With --hub the whole fleet is audited from the hub's side, without asking an edge
+or knowing its pipelines: all that the hub holds is read once and compared with
+the ledgers that the edges have written there. What an edge has not yet sent it
+cannot see. --edge picks edges out.
+
+The exit code is 0 when every hub was asked and there are no gaps, no duplicates
+and no damage, otherwise 4.`,
 		Example: `  edged audit pipelines/quickstart.hcl
   edged audit /etc/edged --data-dir /var/lib/edged --timeout 1m
 
   # Which records are missing?
-  edged audit /etc/edged --json | jq '.pipelines[] | {pipeline, remote, gaps}'`,
-		Args:              needPaths,
+  edged audit /etc/edged --json | jq '.pipelines[] | {pipeline, remote, gaps}'
+
+  # Every edge of a hub; which has not synced since yesterday?
+  edged audit --hub nats://hub.example.com:4222 --hub-creds ops.creds
+  edged audit --hub nats://127.0.0.1:4222 --json |
+    jq '.edges[] | select(.last_sync < (now - 86400 | todate)) | .device_id'`,
+		Args: func(cmd *cobra.Command, paths []string) error {
+			if opts.hub.url != "" {
+				return nil
+			}
+			return needPaths(cmd, paths)
+		},
 		ValidArgsFunction: completePaths,
-		RunE:              func(cmd *cobra.Command, paths []string) error { return opts.run(cmd, paths) },
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			if opts.hub.url != "" {
+				return opts.fleet(cmd, paths)
+			}
+			return opts.run(cmd, paths)
+		},
 	}
-	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "how long to wait for remotes")
+	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "how long to wait for remotes; with --hub, for its next answer")
+	cmd.Flags().StringSliceVar(&opts.edges, "edge", nil, "with --hub: only this device_id (may be given again)")
+	opts.hub.register(cmd)
 	cmd.Flags().BoolVar(&opts.asJSON, "json", false, "print one JSON object")
 	dataDirFlag(cmd, &opts.dataDir)
 	opts.log.register(cmd)
@@ -142,13 +167,20 @@ func unasked(audit engine.Audit) uint64 {
 // auditVerdict turns an audit into an exit code.
 func auditVerdict(audit engine.Audit) error {
 	switch {
-	case audit.Gaps > 0 || audit.Duplicates > 0:
-		return failure(exitAudit, fmt.Errorf("the audit found %s and %s",
-			plural(audit.Gaps, "gap"), plural(audit.Duplicates, "duplicate")))
+	case audit.Gaps+audit.Duplicates+audit.Damaged > 0:
+		return failure(exitAudit, auditFound(audit.Gaps, audit.Duplicates, audit.Damaged))
 	case unasked(audit) > 0:
 		return failure(exitAudit, errors.New("not every hub could be asked, so nothing is proven; try again when the link is up, or with a longer --timeout"))
 	}
 	return nil
+}
+
+func auditFound(gaps, duplicates, damaged uint64) error {
+	text := fmt.Sprintf("the audit found %s and %s", plural(gaps, "gap"), plural(duplicates, "duplicate"))
+	if damaged > 0 {
+		text += fmt.Sprintf(", and %s at the hub that are not what the edge sent", plural(damaged, "record"))
+	}
+	return errors.New(text)
 }
 
 // auditText is an audit for people.
@@ -175,6 +207,9 @@ func auditText(audit engine.Audit) string {
 		if len(p.Duplicates) > 0 {
 			fmt.Fprintf(&details, "%s to %s: more than once at the hub: %s\n", p.Pipeline, p.Remote, ranges(p.Duplicates))
 		}
+		if len(p.Damaged) > 0 {
+			fmt.Fprintf(&details, "%s to %s: in batches that are not what was sent: %s\n", p.Pipeline, p.Remote, ranges(p.Damaged))
+		}
 	}
 	if len(t.rows) == 0 {
 		return "Nothing to audit: no pipeline syncs to a hub.\n"
@@ -184,7 +219,7 @@ func auditText(audit engine.Audit) string {
 		text += "\n" + details.String()
 	}
 	switch {
-	case unasked(audit) > 0 || audit.Gaps > 0 || audit.Duplicates > 0:
+	case auditVerdict(audit) != nil:
 	case compared == 0:
 		text += "\nNothing to compare: an HTTP API keeps no ledger. What it acknowledged counts as synced.\n"
 	case audit.Waiting > 0:

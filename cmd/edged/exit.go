@@ -29,7 +29,7 @@ var exitCodes = []struct {
 	{exitRuntime, "a failure while running; 'fmt --check': a file is not formatted; 'run --until-drained': stopped before everything was synced"},
 	{exitUsage, "the command line is wrong"},
 	{exitConfig, "the pipeline files are wrong; each error is printed with file, line and column"},
-	{exitAudit, "the audit found gaps or duplicates; 'audit': or could not ask every hub"},
+	{exitAudit, "the audit found gaps, duplicates or damage; 'audit': or could not ask every hub"},
 	{exitNoEdge, "no edge runs on that data directory; 'dlq', 'queue', 'store': and there is no store in it"},
 	{exitDamaged, "the store is damaged, 'store verify' found: something is missing or is not what was stored"},
 	{exitInterrupted, "stopped at once by a second Ctrl-C or SIGTERM; what was acknowledged is stored, and the next run goes on from there"},

@@ -7,8 +7,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,6 +23,7 @@ type FeedAudit struct {
 	Epoch      string
 	Last       uint64      // the newest number in the ledger
 	AtHub      uint64      // messages found in the hub's stream
+	Foreign    uint64      // messages beside them that no ledger numbers: by the HTTP API, or by others
 	Expired    uint64      // settled once, removed since by the hub's own limits
 	Discarded  [][2]uint64 // dropped by the edge's policy for want of room, and said so
 	Gaps       [][2]uint64 // settled in the ledger and not in the stream, or never settled
@@ -43,68 +46,89 @@ func (r *NATS) Audit(ctx context.Context, feed *Feed) (FeedAudit, error) {
 	if err != nil {
 		return fail(err)
 	}
-	a := auditor{feed: feed, firstSeq: stream.CachedInfo().State.FirstSeq}
 	ledger := feed.ledgerSubject(r.edge)
 	newest, err := stream.GetLastMsgForSubject(ctx, ledger)
 	if err == jetstream.ErrMsgNotFound { //nolint:errorlint // compared as the library documents it
-		return a.result, nil
+		return FeedAudit{}, nil
 	}
 	if err != nil {
 		return fail(err)
 	}
+	a := newAuditor(stream.CachedInfo().State.FirstSeq)
 	entries := feed.hubPrefix(r.edge) + "." + record.Token(feed.Lane.Name()) + ".>"
-	consumer, err := js.OrderedConsumer(ctx, feed.hubStream(), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{entries, ledger},
+	err = readHub(ctx, js, feed.hubStream(), []string{entries, ledger}, newest.Sequence, func(msg jetstream.Msg, seq uint64) error {
+		if msg.Subject() == ledger {
+			return a.settle(msg.Data(), seq)
+		}
+		a.entry(msg.Headers().Get(HeaderNumber), msg.Data())
+		return nil
 	})
 	if err != nil {
 		return fail(err)
 	}
+	return a.result, nil
+}
+
+// readHub calls each for every message of a stream below some subjects, in order,
+// until sequence last has been passed. It holds a thousand messages at a time.
+func readHub(ctx context.Context, js jetstream.JetStream, stream string, subjects []string, last uint64, each func(jetstream.Msg, uint64) error) error {
+	consumer, err := js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
+	if err != nil {
+		return err
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.NumPending == 0 && info.Delivered.Consumer == 0 {
+		return nil
+	}
 	msgs, err := consumer.Messages(jetstream.PullMaxMessages(1000))
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	defer msgs.Stop()
 	for {
 		msg, err := msgs.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return fail(err)
+			return err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return fail(err)
+			return err
 		}
-		if msg.Subject() == ledger {
-			err = a.settle(msg.Data(), meta.Sequence.Stream)
-		} else {
-			err = a.entry(msg.Headers().Get(HeaderNumber), msg.Data())
+		if seq := meta.Sequence.Stream; seq <= last {
+			if err := each(msg, seq); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return fail(err)
-		}
-		if meta.Sequence.Stream >= newest.Sequence {
-			return a.result, nil
+		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
+			return nil
 		}
 	}
 }
 
 // auditor follows a feed's messages in stream order.
 type auditor struct {
-	feed     *Feed
 	firstSeq uint64
 	result   FeedAudit
-	numbers  []uint64 // since the last ledger entry
-	content  []byte   // likewise, as hashed
+	numbers  []uint64  // since the last ledger entry
+	content  hash.Hash // likewise, as the ledger hashes it
+	newest   time.Time // of the newest ledger entry
 }
 
-func (a *auditor) entry(number string, data []byte) error {
+func newAuditor(firstSeq uint64) *auditor { return &auditor{firstSeq: firstSeq, content: sha256.New()} }
+
+func (a *auditor) entry(number string, data []byte) {
 	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return fmt.Errorf("a message without a number: %q", number)
+		a.result.Foreign++
+		return
 	}
 	a.result.AtHub++
 	a.numbers = append(a.numbers, n)
-	a.content = append(binary.LittleEndian.AppendUint64(a.content, n), data...)
-	return nil
+	a.content.Write(binary.LittleEndian.AppendUint64(nil, n))
+	a.content.Write(data)
 }
 
 // settle holds what was read since the entry before against a ledger entry.
@@ -114,8 +138,9 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 		return err
 	}
 	numbers := a.numbers
-	hash := sha256.Sum256(a.content)
-	a.numbers, a.content = a.numbers[:0], a.content[:0]
+	sum := hex.EncodeToString(a.content.Sum(nil))
+	a.numbers = a.numbers[:0]
+	a.content.Reset()
 	if e.Epoch != a.result.Epoch {
 		first := a.result.Epoch == ""
 		a.result.Epoch, a.result.Last = e.Epoch, max(e.Since, 1)-1
@@ -129,7 +154,7 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 	case e.First < next:
 		a.result.Duplicates = append(a.result.Duplicates, [2]uint64{e.First, min(a.result.Last, e.Last)})
 	}
-	a.result.Last = max(a.result.Last, e.Last)
+	a.result.Last, a.newest = max(a.result.Last, e.Last), e.Time
 	a.result.Discarded = append(a.result.Discarded, e.Discarded...)
 	want := e.Numbers
 	if want == nil && e.Count > 0 {
@@ -143,7 +168,7 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 			a.result.Expired += m[1] - m[0] + 1
 		}
 		missing = nil
-	} else if len(missing)+len(extra) == 0 && hex.EncodeToString(hash[:]) != e.Hash {
+	} else if len(missing)+len(extra) == 0 && sum != e.Hash {
 		a.result.Damaged = append(a.result.Damaged, [2]uint64{e.First, e.Last})
 	}
 	a.result.Gaps = append(a.result.Gaps, missing...)

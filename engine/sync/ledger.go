@@ -105,39 +105,63 @@ type Feed struct {
 	Want func(*store.Stored) bool
 }
 
-// hubStream, hubSubject and ledgerSubject are the feed's names at the hub.
-func (f *Feed) hubStream() string {
-	if f.Kind == Messages {
+// hubStream is the hub's stream for feeds of this kind.
+func (k Kind) hubStream() string {
+	if k == Messages {
 		return HubQueueStream
 	}
 	return HubRecordStream
 }
 
+// hubPrefix is what the subjects of entries start with at the hub, and
+// ledgerPrefix those of ledger entries; edge and lane follow.
+func (k Kind) hubPrefix() string {
+	if k == Messages {
+		return HubQueueSubject
+	}
+	return HubRecordSubject
+}
+
+func (k Kind) ledgerPrefix() string {
+	if k == Messages {
+		return HubLedgerQueue
+	}
+	return HubLedgerRecords
+}
+
+// hubSubjects covers all that some edges have at the hub, without any named
+// that of all edges.
+func (k Kind) hubSubjects(edges []string) []string {
+	if len(edges) == 0 {
+		return []string{k.hubPrefix() + ".>", k.ledgerPrefix() + ".>"}
+	}
+	var subjects []string
+	for _, edge := range edges {
+		subjects = append(subjects, k.hubPrefix()+"."+record.Token(edge)+".>", k.ledgerPrefix()+"."+record.Token(edge)+".>")
+	}
+	return subjects
+}
+
+func (f *Feed) hubStream() string { return f.Kind.hubStream() }
+
 // localPrefix is what an entry's subject starts with in the local log.
 func (f *Feed) localPrefix() string { return f.Lane.Prefix() }
 
 // hubPrefix is what replaces the log's own prefix in an entry's subject.
-func (f *Feed) hubPrefix(edge string) string {
-	if f.Kind == Messages {
-		return HubQueueSubject + "." + record.Token(edge)
-	}
-	return HubRecordSubject + "." + record.Token(edge)
-}
+func (f *Feed) hubPrefix(edge string) string { return f.Kind.hubPrefix() + "." + record.Token(edge) }
 
 func (f *Feed) ledgerSubject(edge string) string {
-	prefix := HubLedgerRecords
-	if f.Kind == Messages {
-		prefix = HubLedgerQueue
-	}
-	return prefix + "." + record.Token(edge) + "." + record.Token(f.Lane.Name())
+	return f.Kind.ledgerPrefix() + "." + record.Token(edge) + "." + record.Token(f.Lane.Name())
 }
 
 // String names the feed for people.
-func (f *Feed) String() string {
-	if f.Kind == Messages {
-		return "queue/" + f.Lane.Name()
+func (f *Feed) String() string { return feedName(f.Kind, f.Lane.Name()) }
+
+func feedName(kind Kind, lane string) string {
+	if kind == Messages {
+		return "queue/" + lane
 	}
-	return f.Lane.Name()
+	return lane
 }
 
 // Position is what a remote has of a feed.
