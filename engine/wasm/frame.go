@@ -70,19 +70,23 @@ func saturatedNano(t time.Time) (int64, bool) {
 
 // appendCall appends the call header and the frames of in to dst, which has
 // room for size bytes more. It does not allocate when the room is there.
-func appendCall(dst []byte, op uint16, in []record.Record, size int, now int64) []byte {
-	le := binary.LittleEndian
-	dst = le.AppendUint32(dst, callMagic)
-	dst = le.AppendUint16(dst, abiVersion)
-	dst = le.AppendUint16(dst, op)
-	dst = le.AppendUint32(dst, uint32(len(in)))
-	dst = le.AppendUint32(dst, uint32(size))
-	dst = le.AppendUint64(dst, uint64(now))
-	dst = le.AppendUint64(dst, 0)
+func appendCall(dst []byte, in []record.Record, size int, now int64) []byte {
+	dst = appendCallHeader(dst, opTransform, len(in), size, now)
 	for i := range in {
 		dst = appendRecord(dst, &in[i])
 	}
 	return dst
+}
+
+func appendCallHeader(dst []byte, op uint16, count, size int, now int64) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint32(dst, callMagic)
+	dst = le.AppendUint16(dst, abiVersion)
+	dst = le.AppendUint16(dst, op)
+	dst = le.AppendUint32(dst, uint32(count))
+	dst = le.AppendUint32(dst, uint32(size))
+	dst = le.AppendUint64(dst, uint64(now))
+	return le.AppendUint64(dst, 0)
 }
 
 func appendRecord(dst []byte, r *record.Record) []byte {

@@ -12,6 +12,9 @@ import (
 // it must be whole: one result for every record, and only valid records.
 func FuzzOutbox(f *testing.F) {
 	for _, v := range loadVectors(f) {
+		if v.Op != "" {
+			continue
+		}
 		data, err := os.ReadFile(filepath.Join(vectorDir, v.Name+".out.bin"))
 		if err != nil {
 			f.Fatal(err)
@@ -69,7 +72,7 @@ func FuzzCall(f *testing.F) {
 			size += recordFrameSize(&in[i])
 		}
 		room := make([]byte, size)
-		call := appendCall(room[:0], opTransform, in, size, ns)
+		call := appendCall(room[:0], in, size, ns)
 		if len(call) != size || size > 0 && &call[0] != &room[0] {
 			t.Fatalf("the call has %d bytes, %d were announced", len(call), size)
 		}

@@ -57,21 +57,27 @@ type Output struct {
 	Results []Result
 
 	records []record.Record
-	bytes   []byte
+	copies  outboxes
 }
 
 func (o *Output) reset(n int) {
 	clear(o.Results)
 	clear(o.records)
-	o.Results, o.records, o.bytes = o.Results[:0], o.records[:0], o.bytes[:0]
+	o.Results, o.records = o.Results[:0], o.records[:0]
+	o.copies.reset()
 	if cap(o.Results) < n {
 		o.Results = make([]Result, 0, n)
 	}
 }
 
-// copyIn keeps a copy of a guest's outbox. Earlier copies stay where they are:
-// when the buffer is full a new one is begun, and results hold on to the old.
-func (o *Output) copyIn(view []byte) []byte {
+// outboxes holds copies of what guests returned.
+type outboxes struct{ bytes []byte }
+
+func (o *outboxes) reset() { o.bytes = o.bytes[:0] }
+
+// add keeps a copy of an outbox. Earlier copies stay where they are: when the
+// buffer is full a new one is begun, and results hold on to the old.
+func (o *outboxes) add(view []byte) []byte {
 	if cap(o.bytes)-len(o.bytes) < len(view) {
 		o.bytes = make([]byte, 0, max(2*cap(o.bytes), len(view), 64<<10))
 	}

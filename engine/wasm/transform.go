@@ -183,7 +183,7 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 	if !ok {
 		return inst.outside(ptr, uint32(size))
 	}
-	appendCall(view[:0], opTransform, in, size, now)
+	appendCall(view[:0], in, size, now)
 	result, err := inst.call(ctx, inst.transform, uint64(ptr), uint64(size))
 	if err != nil {
 		return inst.blame(ctx, exportTransform, err)
@@ -199,7 +199,7 @@ func (inst *instance) serve(ctx context.Context, in []record.Record, now int64, 
 	if !ok {
 		return inst.outside(at, length)
 	}
-	if fault := out.decode(in, out.copyIn(outbox), &p.limits); fault != nil {
+	if fault := out.decode(in, out.copies.add(outbox), &p.limits); fault != nil {
 		return fault
 	}
 	return nil

@@ -26,6 +26,7 @@ test("golden vectors", async (t) => {
   const plugin = new Plugin(build("vectors"));
   const dir = resolve(sdk, "../testdata");
   for (const v of JSON.parse(readFileSync(join(dir, "vectors.json"), "utf8"))) {
+    if (v.op) continue; // a call of another export
     await t.test(v.name, () => {
       const answer = plugin.call(plugin.exports.edged_transform, readFileSync(join(dir, `${v.name}.call.bin`)));
       assert.deepEqual(Buffer.from(answer), readFileSync(join(dir, `${v.name}.out.bin`)));
