@@ -2,10 +2,8 @@
 // its entry file.
 
 import { Bytes } from "./bytes";
+import { CALL_HEADER, MAGIC, Outbox, RECORD_HEADER } from "./frames";
 
-const MAGIC: u32 = 0x31474445; // EDG1
-const CALL_HEADER: usize = 32;
-const RECORD_HEADER: usize = 64;
 const OUT_HEADER: i32 = 40;
 
 // The actions of an out frame.
@@ -85,9 +83,6 @@ export class Draft {
  * number of emits (a split); pass beside emits keeps the original among them.
  */
 export class Output {
-  private start: usize = 0;
-  private end: usize = 0;
-  private limit: usize = 0;
   private src: u32 = 0;
   private answers: i32 = 0;
 
@@ -138,42 +133,15 @@ export class Output {
   /** Begins a frame whose parts have `size` bytes. */
   private frame(action: u16, code: u16, changed: u32, size: i32): usize {
     this.answers++;
-    const whole = <usize>((OUT_HEADER + size + 7) & ~7);
-    if (this.end + whole > this.limit) this.grow(whole);
-    const at = this.end;
-    this.end = at + whole;
-    store<u64>(this.end - 8, 0); // the padding
-    store<u32>(at, <u32>whole);
-    store<u32>(at, this.src, 4);
-    store<u16>(at, action, 8);
-    store<u16>(at, code, 10);
+    const at = outbox.frame(OUT_HEADER, size, this.src, action, code);
     store<u32>(at, changed, 12);
-    store<u64>(at, 0, 16);
-    store<u64>(at, 0, 24);
-    store<u64>(at, 0, 32);
     return at;
   }
 
-  private grow(more: usize): void {
-    const used = this.end - this.start;
-    const room = max(this.limit - this.start + more, (this.limit - this.start) << 1);
-    this.start = heap.realloc(this.start, room);
-    this.end = this.start + used;
-    this.limit = this.start + room;
-  }
-
-  /** @internal */
-  open(room: usize): void {
-    this.start = heap.alloc(room);
-    this.end = this.start;
-    this.limit = this.start + room;
-  }
   /** @internal */
   turn(src: u32): void { this.src = src; this.answers = 0; }
   /** @internal */
   get answered(): bool { return this.answers > 0; }
-  /** @internal */
-  close(): u64 { return <u64>this.start << 32 | <u64>(this.end - this.start); }
 }
 
 function append(p: usize, part: Bytes): usize {
@@ -181,6 +149,7 @@ function append(p: usize, part: Bytes): usize {
   return p + part.len;
 }
 
+const outbox = new Outbox();
 const record = new Record();
 const output = new Output();
 
@@ -189,11 +158,11 @@ export let callTime: i64 = 0;
 
 /** Calls `handle` for every record of a call. What edged_transform returns. */
 export function transform(ptr: usize, len: usize, handle: (record: Record, out: Output) => void): u64 {
-  if (len < CALL_HEADER || load<u32>(ptr) != MAGIC || load<u16>(ptr, 4) != 1) return 0;
+  if (len < CALL_HEADER || load<u32>(ptr) != MAGIC || load<u16>(ptr, 4) != 1 || load<u16>(ptr, 6) != 1) return 0;
   const count = load<u32>(ptr, 8);
   callTime = load<i64>(ptr, 16);
   // Most transforms add a little to each record.
-  output.open(len + <usize>count * 64 + 1024);
+  outbox.open(len + <usize>count * 64 + 1024);
   let at = ptr + CALL_HEADER;
   for (let i: u32 = 0; i < count; i++) {
     record.move(at);
@@ -202,5 +171,5 @@ export function transform(ptr: usize, len: usize, handle: (record: Record, out: 
     if (!output.answered) output.error("the plugin gave no answer");
     at = record.next();
   }
-  return output.close();
+  return outbox.close();
 }

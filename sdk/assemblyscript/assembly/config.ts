@@ -1,7 +1,9 @@
 import { text } from "./abi";
 import { Bytes } from "./bytes";
-import { asBool, asString, eachName, get, kind, Kind, Path } from "./json";
+import { asBool, eachName, get, kind, Kind, Path } from "./json";
+import { Members } from "./members";
 import { asF64 } from "./number";
+import { asString } from "./strings";
 
 let known: string[] = [];
 let unknown: string[] = [];
@@ -69,6 +71,40 @@ export class Config {
       return fallback;
     }
     return b == 1;
+  }
+
+  /** A list of strings. */
+  strings(key: string): string[] {
+    const out: string[] = [], value = this.value(key);
+    if (value === null) return out;
+    const elements = new Members(value);
+    while (elements.next()) {
+      const s = asString(elements.value);
+      if (s !== null && kind(value) == Kind.Array) out.push(s);
+      else {
+        this.wrong(key, "a list of strings", value);
+        return out;
+      }
+    }
+    if (kind(value) != Kind.Array) this.wrong(key, "a list of strings", value);
+    return out;
+  }
+
+  /** An object with a string for every name. */
+  map(key: string): Map<string, string> {
+    const out = new Map<string, string>(), value = this.value(key);
+    if (value === null) return out;
+    if (kind(value) != Kind.Object) {
+      this.wrong(key, "an object with a string for every name", value);
+      return out;
+    }
+    const members = new Members(value);
+    while (members.next()) {
+      const s = asString(members.value), name = members.name.toString();
+      if (s === null) this.wrong(key + "." + name, "a string", members.value);
+      else out.set(name, s);
+    }
+    return out;
   }
 
   /** Adds a mistake that the plugin itself found. */

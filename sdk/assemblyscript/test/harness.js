@@ -3,8 +3,9 @@
 
 import { readFileSync } from "node:fs";
 
-const HEADER = 32, RECORD = 64, OUT = 40;
+const HEADER = 32, RECORD = 64, OUT = 40, CONFLICT = 16, VERDICT = 24;
 const ACTIONS = ["", "emit", "pass", "drop", "error", "route"];
+const VERDICTS = ["", "local", "remote", "merged", "delete", "manual", "error"];
 const encoder = new TextEncoder(), decoder = new TextDecoder("utf-8", { fatal: true });
 const pad = (n) => (n + 7) & ~7;
 
@@ -13,10 +14,34 @@ export class Plugin {
   constructor(path, config) {
     this.logs = [];
     this.now = 0n;
+    this.kv = new Map(); // key -> {value: text, until: ns, 0n for good}
+    this.device = new Map(); // the device configuration: key -> text
+    this.metrics = new Map();
+    const give = (value, buf, cap) => {
+      if (value === undefined) return -1;
+      const b = encoder.encode(value);
+      if (b.length <= cap) this.bytes(buf, b.length).set(b);
+      return b.length;
+    };
     const host = {
       log: (level, ptr, len) => this.logs.push({ level, text: this.text(ptr, len) }),
       log_enabled: () => 1,
       now_ns: () => this.now,
+      config_get: (key, keyLen, buf, cap) => give(this.device.get(this.text(key, keyLen)), buf, cap),
+      kv_get: (key, keyLen, buf, cap) => {
+        const entry = this.kv.get(this.text(key, keyLen));
+        return give(entry && (entry.until === 0n || this.now < entry.until) ? entry.value : undefined, buf, cap);
+      },
+      kv_put: (key, keyLen, ptr, len, ttl) => {
+        this.kv.set(this.text(key, keyLen), { value: this.text(ptr, len), until: ttl > 0 ? this.now + BigInt(ttl) * 1_000_000_000n : 0n });
+        return 0;
+      },
+      kv_del: (key, keyLen) => (this.kv.delete(this.text(key, keyLen)) ? 0 : -1),
+      metric_add: (name, len, delta) => {
+        const key = this.text(name, len);
+        this.metrics.set(key, (this.metrics.get(key) ?? 0) + delta);
+        return 0;
+      },
     };
     this.exports = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(path)), { edged_v1: host }).exports;
     if (!this.exports.edged_abi_v1) throw new Error(`${path} does not export edged_abi_v1`);
@@ -51,41 +76,97 @@ export class Plugin {
     if (out === null) throw new Error("edged_transform gave up on the call");
     return decodeFrames(out);
   }
+
+  /**
+   * Resolves conflicts {key, base, local, remote}, each version {device, type, wall (ns), counter, revision, clock
+   * ("synced", "floor", "unknown"), deleted, payload (text or value)}; returns the verdicts.
+   */
+  resolve(conflicts) {
+    this.now = 0n;
+    const out = this.call(this.exports.edged_resolve, encodeConflicts(conflicts));
+    if (out === null) throw new Error("edged_resolve gave up on the call");
+    return decodeVerdicts(out);
+  }
 }
 
-export function encodeCall(records, now) {
-  const frames = records.map((r, i) => {
-    const payload = typeof r.payload === "string" ? r.payload : JSON.stringify(r.payload);
-    const parts = [r.id ?? `r${i}`, r.device ?? "device", r.type ?? "type", payload].map((s) => encoder.encode(s));
-    const size = pad(RECORD + parts.reduce((n, p) => n + p.length, 0));
-    const frame = new Uint8Array(size), view = new DataView(frame.buffer);
-    view.setUint32(0, size, true);
-    view.setUint16(4, r.saturated ? 1 : 0, true);
-    view.setUint16(6, 1, true);
-    parts.slice(0, 3).forEach((p, n) => view.setUint16(8 + 2 * n, p.length, true));
-    view.setUint32(20, parts[3].length, true);
-    view.setBigInt64(24, r.timestamp ?? 0n, true);
-    let at = RECORD;
-    for (const p of parts) {
-      frame.set(p, at);
-      at += p.length;
-    }
-    return frame;
-  });
-  const size = HEADER + frames.reduce((n, f) => n + f.length, 0);
-  const call = new Uint8Array(size), view = new DataView(call.buffer);
+function join(chunks, op, count, now) {
+  const size = chunks.reduce((n, c) => n + c.length, HEADER), call = new Uint8Array(size), view = new DataView(call.buffer);
   call.set(encoder.encode("EDG1"));
   view.setUint16(4, 1, true);
-  view.setUint16(6, 1, true);
-  view.setUint32(8, records.length, true);
+  view.setUint16(6, op, true);
+  view.setUint32(8, count, true);
   view.setUint32(12, size, true);
   view.setBigInt64(16, now, true);
   let at = HEADER;
-  for (const f of frames) {
-    call.set(f, at);
-    at += f.length;
+  for (const c of chunks) {
+    call.set(c, at);
+    at += c.length;
   }
   return call;
+}
+
+const text = (payload) => (typeof payload === "string" ? payload : JSON.stringify(payload));
+
+/** A record frame with these parts: id, device, type, payload. */
+function frame(parts, fill) {
+  const bytes = parts.map((s) => encoder.encode(s)), size = pad(bytes.reduce((n, p) => n + p.length, RECORD));
+  const out = new Uint8Array(size), view = new DataView(out.buffer);
+  view.setUint32(0, size, true);
+  bytes.slice(0, 3).forEach((p, n) => view.setUint16(8 + 2 * n, p.length, true));
+  view.setUint32(20, bytes[3].length, true);
+  fill(view);
+  let at = RECORD;
+  for (const p of bytes) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
+}
+
+export function encodeConflicts(conflicts) {
+  const chunks = conflicts.map(({ key = "key", base, local, remote }) => {
+    const versions = (base ? [base, local, remote] : [local, remote]).map((v) => {
+      const payload = v.deleted ? "" : text(v.payload);
+      return frame([key, v.device ?? "device", v.type ?? "type", payload], (view) => {
+        view.setUint16(4, (v.deleted ? 2 : 0) | (v.clock === "floor" ? 4 : 0) | (v.clock === "unknown" ? 8 : 0), true);
+        view.setUint16(6, v.deleted || payload.trimStart().startsWith("{") ? 1 : 2, true);
+        view.setBigInt64(24, v.wall ?? 0n, true);
+        view.setBigUint64(40, BigInt(v.counter ?? 0), true);
+        view.setBigUint64(48, BigInt(v.revision ?? 0), true);
+      });
+    });
+    const head = new Uint8Array(CONFLICT), view = new DataView(head.buffer);
+    view.setUint32(0, versions.reduce((n, v) => n + v.length, CONFLICT), true);
+    view.setUint32(4, base ? 1 : 0, true);
+    return [head, ...versions];
+  });
+  return join(chunks.flat(), 2, conflicts.length, 0n);
+}
+
+export function decodeVerdicts(data) {
+  const view = new DataView(data.buffer, data.byteOffset, data.length), verdicts = [];
+  for (let at = 0; at < data.length; ) {
+    const size = view.getUint32(at, true), length = view.getUint32(at + 12, true);
+    if (size < VERDICT + length || size % 8 !== 0 || at + size > data.length) throw new Error(`a verdict of ${size} bytes at ${at}`);
+    const verdict = { src: view.getUint32(at + 4, true), action: VERDICTS[view.getUint16(at + 8, true)] };
+    const code = view.getUint16(at + 10, true), payload = decoder.decode(data.subarray(at + VERDICT, at + VERDICT + length));
+    if (code) verdict.code = code;
+    if (verdict.action === "merged") verdict.payload = payload;
+    else if (payload) verdict.reason = payload;
+    verdicts.push(verdict);
+    at += size;
+  }
+  return verdicts;
+}
+
+export function encodeCall(records, now) {
+  const chunks = records.map((r, i) =>
+    frame([r.id ?? `r${i}`, r.device ?? "device", r.type ?? "type", text(r.payload)], (view) => {
+      view.setUint16(4, r.saturated ? 1 : 0, true);
+      view.setUint16(6, 1, true);
+      view.setBigInt64(24, r.timestamp ?? 0n, true);
+    }));
+  return join(chunks, 1, records.length, now);
 }
 
 export function decodeFrames(data) {

@@ -26,9 +26,9 @@ test("golden vectors", async (t) => {
   const plugin = new Plugin(build("vectors"));
   const dir = resolve(sdk, "../testdata");
   for (const v of JSON.parse(readFileSync(join(dir, "vectors.json"), "utf8"))) {
-    if (v.op) continue; // a call of another export
     await t.test(v.name, () => {
-      const answer = plugin.call(plugin.exports.edged_transform, readFileSync(join(dir, `${v.name}.call.bin`)));
+      const call = v.op === "resolve" ? plugin.exports.edged_resolve : plugin.exports.edged_transform;
+      const answer = plugin.call(call, readFileSync(join(dir, `${v.name}.call.bin`)));
       assert.deepEqual(Buffer.from(answer), readFileSync(join(dir, `${v.name}.out.bin`)));
     });
   }
@@ -45,6 +45,8 @@ test("golden vectors", async (t) => {
     assert.equal(plugin.exports.memory.buffer.byteLength, before);
   });
 });
+
+const many = JSON.stringify(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`n${i}`, i])));
 
 const units = [
   ["get", '{"a":1,"b":{"c":[10,{"d":"x"}]}}', "b.c.1.d", '"x"'],
@@ -92,9 +94,19 @@ const units = [
   ["lookup", '{"\\u0061":{"b":1,"c":2}}', "a.b", "a.c", '1|2|{"\\u0061":{"b":0,"c":2}}|{"\\u0061":{"b":1,"c":2},"x":{"y":1}}'],
   ["lookup", "[1]", "a", "b", "no object: null|null|null|null"],
   ["lookup", "{}", "a", "b", 'null|null|{"a":0}|{"x":{"y":1}}'],
+  ["members", '{"a":1, "b" : [2,{}] ,"\\u0063":"x"}', 'a=1;b=[2,{}];c="x";'], ["members", "[1, [2] ,{}]", "=1;=[2];={};"], ["members", "5", ""], ["members", "{}", ""],
+  ["fields", many, "n99", "100 99 99"], ["fields", many, "n100", "100 -1 null"], ["fields", '{"a":1,"a":2}', "a", "2 0 1"], ["fields", "{}", "", "0 -1 null"],
+  ["delta", "0.1", "0.3", "0.1", "0.3"], ["delta", "10", "7", "5", "12"], ["delta", "1", "1e2", "50", "51"], ["delta", "0.5", "-0.25", "0", "0.25"],
+  ["delta", "0.01", "0", "0.02", "-0.01"], ["delta", "999999999999999999", "999999999999999999", "0", "1999999999999999998"], ["delta", "1e18", "1", "0", "null"],
+  ["delta", "1", '"2"', "0", "null"], ["delta", "1", "0.1234567890123456789", "0", "null"], ["delta", "100000000000000000", "0.001", "0", "null"], ["delta", "0.0e5", "0e-400", "-0", "0"], ["delta", "0.00", "0", "0", "0.00"],
+  ["compare", "1.0", "1", "0"], ["compare", "-2", "1e-3", "-1"], ["compare", "123456789012345678", "123456789012345677", "1"], ["compare", "1", "true", "2"],
+  ["same", '{"a":1,"b":[1,{"c":null}]}', '{ "b" : [1, {"c":null}], "\\u0061":1 }', "yes"], ["same", "1", "1.0", "no"], ["same", '{"a":1}', '{"a":1,"b":2}', "no"],
+  ["same", "[1,2]", "[1]", "no"], ["same", "[1]", "[1,2]", "no"], ["same", '"a"', '"\\u0061"', "yes"], ["same", "{}", "[]", "no"],
   ["config", "{}", "S|1.5|3|true"],
   ["config", '{"s":"t","n":2e0,"i":9,"f":false}', "t|2.0|9|false"],
   ["config", '{"s":null}', "S|1.5|3|true"],
+  ["lists", '{"l":["a","b"],"m":{"x":"1","y":"2"}}', "a,b|x=1,y=2"], ["lists", "{}", "|"],
+  ["lists", '{"l":[1],"m":{"x":2}}', 'l must be a list of strings, not [1]. m.x must be a string, not 2'], ["lists", '{"l":{},"m":[]}', "l must be a list of strings, not {}. m must be an object with a string for every name, not []"],
   ["config", '{"s":"","n":11,"i":1.5,"f":0,"x":1}',
     's must be a string that is not empty, not "". n must be a number from 0.0 to 10.0, not 11. i must be a whole number from 0 to 9, not 1.5. f must be true or false, not 0. unknown key x; there are: s, n, i, f'],
 ];
@@ -113,6 +125,6 @@ test("functions", () => {
   // Cut short anywhere, nothing may trap.
   const long = '{"a":{"b":[1,"x\\u00e9\\\\",true,null]},"c":-1.5e3}';
   for (let n = 0; n <= long.length; n++) {
-    for (const what of ["get", "set", "del", "names", "lookup", "string", "number"]) run(what, long.slice(0, n), "a.b.2", "1");
+    for (const what of ["get", "set", "del", "names", "lookup", "string", "number", "members", "fields", "same", "delta"]) run(what, long.slice(0, n), "a.b.2", "1");
   }
 });

@@ -2,7 +2,8 @@
 // array of strings: what to do, and its arguments. The output is a text.
 
 import {
-  asBool, asF64, asString, Bytes, Config, del, eachName, fixed, get, integer, kind, Lookup, Path, quote, set, text,
+  addDelta, asBool, asF64, asString, Bytes, compareNumbers, Config, del, eachName, Fields, fixed, get, integer, kind, Lookup, Members, Path,
+  quote, same, set, text,
 } from "../assembly";
 
 export { edged_abi_v1, edged_alloc } from "../assembly";
@@ -54,6 +55,28 @@ export function run(ptr: usize, len: usize): u64 {
     const result = config.finish();
     if (result != 0) return result;
     return text(s + "|" + n.toString() + "|" + i.toString() + "|" + f.toString());
+  }
+  if (what == "lists") {
+    const config = new Config(value.ptr, value.len);
+    const list = config.strings("l"), map = config.map("m");
+    const result = config.finish();
+    if (result != 0) return result;
+    const names = map.keys(), pairs: string[] = [];
+    for (let i = 0; i < names.length; i++) pairs.push(names[i] + "=" + map.get(names[i]));
+    return text(list.join(",") + "|" + pairs.join(","));
+  }
+  if (what == "delta") return text(shown(addDelta(value, Bytes.of(b), Bytes.of(c))));
+  if (what == "compare") return text(compareNumbers(value, Bytes.of(b)).toString());
+  if (what == "same") return text(same(value, Bytes.of(b)) ? "yes" : "no");
+  if (what == "members") {
+    const members = new Members(value);
+    let all = "";
+    while (members.next()) all += members.name.toString() + "=" + members.value.toString() + ";";
+    return text(all);
+  }
+  if (what == "fields") {
+    const fields = new Fields(value);
+    return text(fields.length.toString() + " " + fields.find(Bytes.of(b)).toString() + " " + shown(fields.get(Bytes.of(b))));
   }
   return text("what is " + what + "?");
 }

@@ -1,11 +1,15 @@
 // A plugin that does what each record asks for: the golden vectors of
 // sdk/testdata hold its calls and its answers.
 
-import { asF64, asString, Bytes, Draft, get, Output, Path, Record, transform } from "../assembly";
+import {
+  asF64, asString, Builder, Bytes, Conflict, Draft, get, integer, Output, Path, quote, Record, resolve, transform, Verdict, Version,
+} from "../assembly";
 
 export { edged_abi_v1, edged_alloc } from "../assembly";
 
 export function edged_transform(ptr: usize, len: usize): u64 { return transform(ptr, len, obey); }
+
+export function edged_resolve(ptr: usize, len: usize): u64 { return resolve(ptr, len, decide); }
 
 const DO = Path.member("do");
 const CODE = Path.member("code");
@@ -48,4 +52,43 @@ function obey(r: Record, out: Output): void {
     if (time !== null) draft.timestamp = I64.parseInt(time);
     out.emit(draft);
   }
+}
+
+function decide(c: Conflict, out: Verdict): void {
+  const local = c.local;
+  if (local.deleted || local.payloadLeftOut || !local.isObject) {
+    if (local.compareTo(c.remote) > 0) out.local();
+    else out.remote();
+    return;
+  }
+  const asked = local.payload;
+  const what = asString(get(asked, DO));
+  if (what === null) return; // no verdict at all
+  const code = asF64(get(asked, CODE));
+  const number: u16 = code > 0 ? <u16>code : 0;
+  const given = asString(get(asked, Path.member("reason")));
+  const reason = given === null ? "" : given;
+  if (what == "local") out.local();
+  else if (what == "remote") out.remote();
+  else if (what == "delete") out.remove();
+  else if (what == "merged") out.merged(Bytes.of(asString(get(asked, TO))!));
+  else if (what == "manual") out.manual(reason, asString(get(asked, Path.member("serve"))) == "local");
+  else if (what == "error") out.error(reason, number);
+  else if (what == "tell") {
+    const side = asString(get(asked, Path.member("side")))!;
+    const version = side == "local" ? local : side == "remote" ? c.remote : c.base;
+    out.merged(version === null ? Bytes.of("null") : tell(c.key, version));
+  }
+}
+
+function tell(key: Bytes, v: Version): Bytes {
+  const out = new Builder();
+  out.add(Bytes.of('{"key":')).add(quote(key.toString()));
+  out.add(Bytes.of(',"device":')).add(quote(v.device.toString()));
+  out.add(Bytes.of(',"type":')).add(quote(v.type.toString()));
+  out.add(Bytes.of(',"wall":')).add(integer(v.wall));
+  out.add(Bytes.of(',"counter":' + v.counter.toString() + ',"revision":' + v.revision.toString()));
+  out.add(Bytes.of(',"clock":"' + (v.clockUnknown ? "unknown" : v.clockRaised ? "floor" : "synced") + '"'));
+  out.add(Bytes.of(',"deleted":' + (v.deleted ? "true" : "false") + ',"object":' + (v.isObject ? "true" : "false") + ',"body":'));
+  return out.add(v.deleted ? Bytes.of("null") : v.payload).byte(0x7d).bytes();
 }
