@@ -8,20 +8,30 @@ import (
 	"github.com/edged/edged/engine/record"
 )
 
+// chunk says how many of in make the next call.
+func chunk(in []record.Record) int {
+	o := Output{in: in}
+	n, size := o.next(callItems)
+	if call := appendCall(nil, in[:n], size, 0); len(call) != size {
+		return -1
+	}
+	return n
+}
+
 func TestLargeRecordsComeAlone(t *testing.T) {
 	in := testRecords("a", "b", "c", "d")
 	in[1].Payload = append(append([]byte(`{"x":"`), bytes.Repeat([]byte("y"), callBytes)...), `"}`...)
-	if n := chunk(in, callRecords); n != 1 {
+	if n := chunk(in); n != 1 {
 		t.Errorf("the first call has %d records, want 1", n)
 	}
-	if n := chunk(in[1:], callRecords); n != 1 {
+	if n := chunk(in[1:]); n != 1 {
 		t.Errorf("the second call has %d records, want 1", n)
 	}
-	if n := chunk(in[2:], callRecords); n != 2 {
+	if n := chunk(in[2:]); n != 2 {
 		t.Errorf("the third call has %d records, want 2", n)
 	}
-	if n := chunk(make([]record.Record, 1000), callRecords); n != callRecords {
-		t.Errorf("a call has %d records, want %d", n, callRecords)
+	if n := chunk(make([]record.Record, 1000)); n != callItems {
+		t.Errorf("a call has %d records, want %d", n, callItems)
 	}
 }
 

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -254,7 +255,7 @@ func (f *verdictFrame) verdict(limits *Limits) (v Verdict, fault *Fault) {
 		if err := record.Valid(f.payload); err != nil {
 			return bad("the value it merged: %w", err)
 		}
-		v.Payload = f.payload
+		v.Payload = bytes.Trim(f.payload, " \t\r\n")
 	case VerdictManual, VerdictError:
 		if v.Action == VerdictManual && f.code > 1 {
 			return bad("the verdict manual with the code %d, which is neither 0 (remote) nor 1 (local)", f.code)

@@ -23,7 +23,7 @@ type instance struct {
 	mod    api.Module
 	mem    api.Memory
 
-	alloc, configure, about, transform api.Function
+	alloc, configure, about, transform, resolve api.Function
 
 	stack  [2]uint64
 	random *rand.ChaCha8
@@ -81,6 +81,7 @@ func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst.configure = inst.mod.ExportedFunction(exportConfigure)
 	inst.about = inst.mod.ExportedFunction(exportDescribe)
 	inst.transform = inst.mod.ExportedFunction(exportTransform)
+	inst.resolve = inst.mod.ExportedFunction(exportResolve)
 	if f := inst.mod.ExportedFunction(exportInit); f != nil {
 		if _, err := inst.call(ctx, f); err != nil {
 			return nil, inst.blame(ctx, exportInit, err)

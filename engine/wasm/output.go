@@ -56,17 +56,18 @@ type Output struct {
 	// Results holds one result for every record of the input, in its order.
 	Results []Result
 
+	in      []record.Record
 	records []record.Record
 	copies  outboxes
 }
 
-func (o *Output) reset(n int) {
+func (o *Output) reset(in []record.Record) {
 	clear(o.Results)
 	clear(o.records)
-	o.Results, o.records = o.Results[:0], o.records[:0]
+	o.in, o.Results, o.records = in, o.Results[:0], o.records[:0]
 	o.copies.reset()
-	if cap(o.Results) < n {
-		o.Results = make([]Result, 0, n)
+	if cap(o.Results) < len(in) {
+		o.Results = make([]Result, 0, len(in))
 	}
 }
 

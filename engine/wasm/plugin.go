@@ -23,6 +23,9 @@ type Plugin struct {
 	mayLog   bool
 	compiled wazero.CompiledModule
 	about    Description
+	// transforms and impure say what the module can be used for.
+	transforms bool
+	impure     error
 
 	// batch is how many records a call may have. It shrinks for a plugin that
 	// does not manage as many within its limits.
@@ -40,17 +43,20 @@ type Plugin struct {
 }
 
 type stats struct {
-	calls, records, passed, emitted, dropped, failed, faults, replays, instances atomic.Uint64
+	calls, records, conflicts, passed, emitted, dropped, failed, faults, replays, instances atomic.Uint64
 }
 
 // Stats counts what a plugin did since it was loaded.
 type Stats struct {
-	// Calls counts calls into the guest's edged_transform, replays included.
+	// Calls counts calls into the guest, replays included.
 	Calls uint64
 	// Records counts records that were given to the plugin. Each is counted
 	// once more in Passed, Emitted, Dropped, Failed or Faulted.
 	Records                                   uint64
 	Passed, Emitted, Dropped, Failed, Faulted uint64
+	// Conflicts counts conflicts that were given to the plugin; Failed and
+	// Faulted count those, too.
+	Conflicts uint64
 	// Replays counts calls that failed as a whole and were tried again record
 	// by record.
 	Replays uint64
@@ -64,9 +70,11 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 	p := &Plugin{
 		host: h, name: m.Name, sum: sum, config: slices.Clone(m.Config), limits: limits,
 		mayLog: slices.Contains(m.Allow, CapabilityLog), compiled: compiled,
-		slots: make(chan struct{}, h.workers),
+		slots:      make(chan struct{}, h.workers),
+		transforms: compiled.ExportedFunctions()[exportTransform] != nil,
+		impure:     pure(compiled),
 	}
-	p.batch.Store(callRecords)
+	p.batch.Store(callItems)
 	for range h.workers {
 		p.slots <- struct{}{}
 	}
@@ -83,15 +91,16 @@ func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
 func (p *Plugin) Description() Description { return p.about }
 
 // Transforms reports whether the module can transform records.
-func (p *Plugin) Transforms() bool { return p.compiled.ExportedFunctions()[exportTransform] != nil }
+func (p *Plugin) Transforms() bool { return p.transforms }
 
-// Resolves reports whether the module can resolve conflicts.
-func (p *Plugin) Resolves() bool { return p.compiled.ExportedFunctions()[exportResolve] != nil }
+// Resolves reports whether the module can resolve conflicts; [Plugin.CanResolve]
+// says why not.
+func (p *Plugin) Resolves() bool { return p.impure == nil }
 
 // Stats returns the counters. They are read one by one while calls may run.
 func (p *Plugin) Stats() Stats {
 	return Stats{
-		Calls: p.calls.Load(), Records: p.records.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
+		Calls: p.calls.Load(), Records: p.records.Load(), Conflicts: p.conflicts.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
 		Dropped: p.dropped.Load(), Failed: p.failed.Load(), Faulted: p.faults.Load(),
 		Replays: p.replays.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
 	}

@@ -59,15 +59,17 @@ type ResolveOutput struct {
 	// Verdicts holds one for every conflict of the input, in its order.
 	Verdicts []Verdict
 
+	in     []Conflict
+	bodies bool // whether the plugin is given them
 	copies outboxes
 }
 
-func (o *ResolveOutput) reset(n int) {
+func (o *ResolveOutput) reset(in []Conflict, bodies bool) {
 	clear(o.Verdicts)
-	o.Verdicts = o.Verdicts[:0]
+	o.in, o.bodies, o.Verdicts = in, bodies, o.Verdicts[:0]
 	o.copies.reset()
-	if cap(o.Verdicts) < n {
-		o.Verdicts = make([]Verdict, 0, n)
+	if cap(o.Verdicts) < len(in) {
+		o.Verdicts = make([]Verdict, 0, len(in))
 	}
 }
 
