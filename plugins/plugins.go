@@ -3,36 +3,28 @@
 // the sources beside them; SHA256SUMS pins them.
 package plugins
 
-import _ "embed"
+import "embed"
 
-//go:embed dew_point/dew_point.wasm
-var dewPoint []byte
+//go:embed */*.wasm
+var built embed.FS
 
-// builtins lists what is shipped, by name in order. A new plugin is its folder
-// and one line here.
-var builtins = []struct {
-	name string
-	code []byte
-}{
-	{"dew_point", dewPoint},
+// builtins lists what is shipped, in order. A new plugin is its folder and its
+// name here.
+var builtins = []string{
+	"aggregate", "client_wins", "convert", "deadband", "dew_point", "fields", "flatten",
+	"latest_wins", "manual", "merge", "server_wins",
 }
 
-// Builtin returns the module of that name. The bytes are shared: do not change
-// them.
+// Builtin returns the module of that name.
 func Builtin(name string) (code []byte, ok bool) {
 	for _, b := range builtins {
-		if b.name == name {
-			return b.code, true
+		if b == name {
+			code, err := built.ReadFile(name + "/" + name + ".wasm")
+			return code, err == nil
 		}
 	}
 	return nil, false
 }
 
 // Names lists the shipped plugins in order.
-func Names() []string {
-	names := make([]string, len(builtins))
-	for i, b := range builtins {
-		names[i] = b.name
-	}
-	return names
-}
+func Names() []string { return append([]string(nil), builtins...) }

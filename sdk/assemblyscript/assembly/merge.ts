@@ -74,7 +74,7 @@ export class Merge {
     const base = c.base;
     this.open = [];
     this.localLater = c.local.compareTo(c.remote) > 0;
-    const was = base === null || base.deleted ? null : base.payload;
+    const was: Bytes | null = base === null || base.deleted ? null : base.payload;
     const merged = this.value(was, base !== null, c.local.payload, c.remote.payload, "", 0);
     return this.open.length ? null : merged;
   }
@@ -104,7 +104,7 @@ export class Merge {
         if (local === null || remote === null) break;
         const order = compareNumbers(local, remote);
         if (order == 2) break;
-        return (rule == Rule.Max) == (order > 0) ? local : remote;
+        return (rule == Rule.Max ? order > 0 : order < 0) ? local : remote;
       }
       case Rule.Sum: {
         if (local === null || remote === null || !known) break;
@@ -128,7 +128,7 @@ export class Merge {
   }
 
   private objects(base: Bytes | null, known: bool, local: Bytes, remote: Bytes, path: string, depth: i32): Bytes {
-    const l = new Fields(local), r = new Fields(remote), b = base === null ? null : new Fields(base);
+    const l = new Fields(local), r = new Fields(remote), b: Fields | null = base === null ? null : new Fields(base);
     const out = new Builder(local.len + remote.len + 16);
     out.byte(0x7b);
     for (let i = 0; i < r.length; i++) this.member(b, known, l, r, r, i, path, depth, out);
@@ -151,7 +151,7 @@ export class Merge {
   /** Null: an element has no key, or two have the same. */
   private elements(base: Bytes | null, known: bool, local: Bytes, remote: Bytes, path: string, depth: i32): Bytes | null {
     const key = this.keys.get(path);
-    const l = keyed(local, key), r = keyed(remote, key), b = base === null ? null : keyed(base, key);
+    const l = keyed(local, key), r = keyed(remote, key), b: Fields | null = base === null ? null : keyed(base, key);
     if (l === null || r === null) return null;
     const out = new Builder(local.len + remote.len + 16);
     out.byte(0x5b);
@@ -161,7 +161,7 @@ export class Merge {
   }
 
   private element(b: Fields | null, known: bool, local: Bytes | null, remote: Bytes | null, key: Bytes, path: string, depth: i32, out: Builder): void {
-    const base = b === null ? null : b.get(key);
+    const base: Bytes | null = b === null ? null : b.get(key);
     let value: Bytes | null;
     if (kind(local) == Kind.Object && kind(remote) == Kind.Object && !same(local, remote)) {
       value = this.objects(kind(base) == Kind.Object ? base : null, known, local!, remote!, path, depth + 1);
@@ -196,7 +196,7 @@ function keyed(array: Bytes, key: Bytes): Fields | null {
 
 /** What both have, and what either added since the base; what either removed is gone. */
 function union(base: Bytes | null, local: Bytes, remote: Bytes): Bytes {
-  const l = list(local), r = list(remote), b = base === null ? [] : list(base);
+  const l = list(local), r = list(remote), b: Bytes[] = base === null ? [] : list(base);
   const out = new Builder(local.len + remote.len + 16);
   out.byte(0x5b);
   const kept: Bytes[] = [];
