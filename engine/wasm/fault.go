@@ -16,6 +16,8 @@ const (
 	FaultTrap FaultKind = "trap"
 	// FaultTime is a call that took longer than Limits.Time.
 	FaultTime FaultKind = "time"
+	// FaultFuel is a call that used more than Limits.Fuel.
+	FaultFuel FaultKind = "fuel"
 	// FaultMemory is a guest that could not make room for its input.
 	FaultMemory FaultKind = "memory"
 	// FaultOutput is output larger than Limits.Output or Limits.RecordOutput.

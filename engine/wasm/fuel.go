@@ -17,18 +17,46 @@ import (
 // end in the dead letters for it.
 const instructionsPerMicrosecond = 20
 
-// allowance bounds what a guest may do between begin and end.
+// allowance bounds what a guest may do from begin on. Fuel is about an
+// instruction; what imported functions do for the guest is charged, too.
 type allowance struct {
 	// ctx is the caller's; when it ends the guest is stopped.
 	ctx      context.Context
 	limit    time.Duration
 	deadline time.Time
-	// fuel is how much the guest has used, but for what is left of its slice.
-	fuel int64
+	// budget is the most fuel the guest may use; 0: any. Unlike time it is the
+	// same on every machine.
+	budget int64
+	// granted is how much fuel the guest was given: what it has used and what
+	// is left of its slice. charged is what was taken for it outside.
+	granted, charged int64
+	// unchecked is what was charged since time was last looked at.
+	unchecked int64
 }
 
-func (a *allowance) begin(ctx context.Context, limit time.Duration) {
-	*a = allowance{ctx: ctx, limit: limit, deadline: time.Now().Add(limit)}
+// begin starts a call: it may take that long, and that much fuel if budget is
+// not 0. The guest starts with the first slice, so that what it uses does not
+// depend on what the call before has left.
+func (inst *instance) begin(ctx context.Context, limit time.Duration, budget int64) {
+	inst.allowance = allowance{ctx: ctx, limit: limit, deadline: time.Now().Add(limit), budget: budget}
+	if inst.fuel != nil {
+		inst.fuel.Set(uint64(inst.allowance.slice(0)))
+	}
+}
+
+// used returns how much fuel the guest has taken since begin.
+func (inst *instance) used() int64 {
+	return inst.allowance.granted - int64(inst.fuel.Get()) + inst.allowance.charged
+}
+
+// slice grants the next slice to a guest that has used as much.
+func (a *allowance) slice(used int64) int64 {
+	next := int64(meter.Slice)
+	if a.budget > 0 {
+		next = min(next, a.budget-a.charged-used)
+	}
+	a.granted = used + next
+	return next
 }
 
 // stopped is what ends a guest: it panics through wazero, which unwinds the
@@ -41,14 +69,42 @@ func (s stopped) Unwrap() error { return s.err }
 // refill answers a guest whose slice of fuel is used up. left is below zero by
 // what its last step took too much.
 func (a *allowance) refill(left int64) int64 {
-	a.fuel += meter.Slice - left
+	used := a.granted - left
+	a.check(used)
+	return a.slice(used)
+}
+
+// check stops a guest that has used up what it may.
+func (a *allowance) check(used int64) {
+	total := used + a.charged
 	if a.ctx.Err() != nil {
 		panic(stopped{context.Cause(a.ctx)})
 	}
-	if a.fuel > a.limit.Microseconds()*instructionsPerMicrosecond && time.Now().After(a.deadline) {
+	if a.budget > 0 && total > a.budget {
+		panic(stopped{faultf(FaultFuel, "it used up its %d units of fuel", a.budget)})
+	}
+	if total > a.limit.Microseconds()*instructionsPerMicrosecond && time.Now().After(a.deadline) {
 		panic(stopped{faultf(FaultTime, "it took longer than %s", a.limit)})
 	}
-	return meter.Slice
+}
+
+// hostCallFuel is what an imported function costs beside what it copies.
+const hostCallFuel = 50
+
+// charge takes fuel for work that an imported function does for the guest: a
+// guest that does nothing but call the host is stopped like any other.
+func (inst *instance) charge(fuel int64) {
+	a := &inst.allowance
+	a.charged += fuel
+	if a.unchecked += fuel; a.unchecked < meter.Slice && a.budget == 0 {
+		return
+	}
+	a.unchecked = 0
+	used := a.granted
+	if inst.fuel != nil {
+		used -= int64(inst.fuel.Get())
+	}
+	a.check(used)
 }
 
 // defineMeter makes the function that rewritten modules import.

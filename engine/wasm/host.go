@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -31,6 +32,12 @@ type Options struct {
 	CacheDir string
 	// Logger receives what guests log, and faults. Nil: nothing is logged.
 	Logger *slog.Logger
+	// Config answers config_get: a value of the device configuration, and
+	// whether there is one. It may be called from any goroutine and must not
+	// block. Nil: there is none.
+	Config func(key string) (string, bool)
+	// Now is the time that rates and rests are kept by. Nil: time.Now.
+	Now func() time.Time
 	// Workers bounds the instances of one plugin that exist at a time, and so
 	// the calls of [Plugin.Transform] that run in parallel. Zero: GOMAXPROCS.
 	Workers int
@@ -43,6 +50,8 @@ type Host struct {
 	cache   wazero.CompilationCache
 	log     *slog.Logger
 	workers int
+	config  func(key string) (string, bool)
+	now     func() time.Time
 
 	mu      sync.Mutex
 	plugins map[*Plugin]struct{}
@@ -51,7 +60,10 @@ type Host struct {
 
 // NewHost starts a runtime. Close it after the last use of its plugins.
 func NewHost(ctx context.Context, opts Options) (*Host, error) {
-	h := &Host{log: opts.Logger, workers: opts.Workers, plugins: map[*Plugin]struct{}{}}
+	h := &Host{log: opts.Logger, workers: opts.Workers, config: opts.Config, now: opts.Now, plugins: map[*Plugin]struct{}{}}
+	if h.now == nil {
+		h.now = time.Now
+	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

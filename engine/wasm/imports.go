@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -25,13 +27,39 @@ const (
 )
 
 // Capabilities lists the capabilities that [Module.Allow] may hold.
-func Capabilities() []string { return []string{CapabilityClock, CapabilityLog} }
+func Capabilities() []string {
+	return []string{CapabilityClock, CapabilityConfig, CapabilityKV, CapabilityLog, CapabilityMetric}
+}
 
-// Bounds of what one call may log.
+// Bounds of what one call may log; Limits.LogLines bounds what a plugin may.
 const (
 	maxLogBytes = 2048
 	maxLogLines = 32
 )
+
+// lineRate hands out log lines: as many in a second as its rate, and as many at
+// once. It is safe for many goroutines.
+type lineRate struct {
+	mu   sync.Mutex
+	left float64
+	last time.Time
+}
+
+func (r *lineRate) take(rate int, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	most := float64(rate)
+	if r.last.IsZero() {
+		r.left = most
+	} else if passed := now.Sub(r.last); passed > 0 {
+		r.left = min(most, r.left+passed.Seconds()*most)
+	}
+	if r.last = now; r.left < 1 {
+		return false
+	}
+	r.left--
+	return true
+}
 
 // hostFunction is one function a guest may import.
 type hostFunction struct {
@@ -64,7 +92,9 @@ var edgedFunctions = map[string]hostFunction{
 func importOf(module, name string) (f hostFunction, ok bool) {
 	switch module {
 	case moduleEdged:
-		f, ok = edgedFunctions[name]
+		if f, ok = edgedFunctions[name]; !ok {
+			f, ok = stateFunctions[name]
+		}
 	case moduleWASI:
 		f, ok = wasiFunctions[name]
 	}
@@ -72,7 +102,9 @@ func importOf(module, name string) (f hostFunction, ok bool) {
 }
 
 func defineImports(ctx context.Context, r wazero.Runtime) error {
-	return define(ctx, r, moduleEdged, edgedFunctions)
+	all := maps.Clone(edgedFunctions)
+	maps.Copy(all, stateFunctions)
+	return define(ctx, r, moduleEdged, all)
 }
 
 func define(ctx context.Context, r wazero.Runtime, module string, functions map[string]hostFunction) error {
@@ -80,7 +112,9 @@ func define(ctx context.Context, r wazero.Runtime, module string, functions map[
 	for _, name := range slices.Sorted(maps.Keys(functions)) {
 		f := functions[name]
 		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
-			f.call(instanceOf(ctx), mod, stack)
+			inst := instanceOf(ctx)
+			inst.charge(hostCallFuel)
+			f.call(inst, mod, stack)
 		}), f.params, f.results).Export(name)
 	}
 	_, err := b.Instantiate(ctx)
@@ -113,12 +147,16 @@ func (inst *instance) write(mod api.Module, level slog.Level, ptr, size uint32) 
 	}
 }
 
-// logLine keeps the first lines of a call: a guest must not fill a disk (I9).
+// logLine keeps the first lines of a call and of a second: a guest must not
+// fill a disk (I9). What is not kept is counted (I7).
 func (inst *instance) logLine(level slog.Level, text []byte) {
-	if inst.lines++; inst.lines > maxLogLines {
-		inst.plugin.logDropped.Add(1)
+	p := inst.plugin
+	inst.lines++
+	if inst.lines > maxLogLines || p.host.log.Enabled(context.Background(), level) && !p.lines.take(p.limits.LogLines, p.host.now()) {
+		p.logDropped.Add(1)
 		return
 	}
+	inst.charge(int64(len(text)))
 	s := strings.TrimRight(strings.ToValidUTF8(string(text), "\ufffd"), "\n")
 	inst.plugin.host.log.LogAttrs(context.Background(), level, s, slog.String("plugin", inst.plugin.name))
 }

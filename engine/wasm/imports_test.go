@@ -39,6 +39,11 @@ func report(t *testing.T, h *Host, g *guest, allow ...string) []byte {
 	if err := p.Transform(t.Context(), testRecords("x"), testTime, &out); err != nil {
 		t.Fatal(err)
 	}
+	return reported(t, &out)
+}
+
+func reported(t *testing.T, out *Output) []byte {
+	t.Helper()
 	if len(out.Results[0].Records) != 1 {
 		t.Fatalf("got %v %s", out.Results[0].Action, out.Results[0].Reason)
 	}

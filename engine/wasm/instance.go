@@ -15,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/meter"
 )
 
 // instance is one running copy of a module. It serves one goroutine at a time.
@@ -29,12 +30,18 @@ type instance struct {
 	random *rand.ChaCha8
 	// now is the time of the call that runs, in Unix nanoseconds.
 	now int64
-	// allowance is what the guest may still do.
+	// allowance is what the guest may still do; fuel is what is left of its
+	// slice, nil before it is instantiated.
 	allowance allowance
+	fuel      api.MutableGlobal
 	// running is what imported functions find the instance by.
 	running callContext
 	// monotonic is the guest's monotonic clock, in nanoseconds.
 	monotonic uint64
+	// kv is what the call that runs keeps keys in; nil: it may not.
+	kv *KV
+	// metrics are what the call that runs has counted.
+	metrics []metricDelta
 	// lines counts what the call that runs has logged.
 	lines int
 	// stderr is the beginning of what it has printed.
@@ -67,7 +74,7 @@ func instanceOf(ctx context.Context) *instance { return ctx.Value(instanceKey{})
 // is to blame.
 func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst := &instance{plugin: p, random: rand.NewChaCha8(p.sum)}
-	inst.allowance.begin(ctx, initFactor*p.limits.Time)
+	inst.begin(ctx, initFactor*p.limits.Time, initFactor*p.limits.Fuel)
 	if err := inst.instantiate(ctx); err != nil {
 		return nil, inst.blame(ctx, "starting", err)
 	}
@@ -105,6 +112,10 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 		return err // mod is an interface that holds a nil pointer then
 	}
 	inst.mod = mod
+	var ok bool
+	if inst.fuel, ok = mod.ExportedGlobal(meter.ExportName).(api.MutableGlobal); !ok {
+		return fmt.Errorf("the rewritten module has no %s", meter.ExportName)
+	}
 	return nil
 }
 
@@ -145,7 +156,7 @@ func (inst *instance) describe(ctx context.Context) (Description, error) {
 	if inst.about == nil {
 		return d, nil
 	}
-	inst.allowance.begin(ctx, initFactor*inst.plugin.limits.Time)
+	inst.begin(ctx, initFactor*inst.plugin.limits.Time, initFactor*inst.plugin.limits.Fuel)
 	result, err := inst.call(ctx, inst.about)
 	if err != nil {
 		return d, inst.blame(ctx, exportDescribe, err)

@@ -37,6 +37,7 @@ const (
 	DefaultTime         = 50 * time.Millisecond
 	DefaultOutput       = 8 << 20
 	DefaultRecordOutput = 4 << 20
+	DefaultLogLines     = 100
 )
 
 // Limits bound what one plugin may use. A zero field means its default.
@@ -48,10 +49,19 @@ type Limits struct {
 	// it: when a call with several records exceeds it, each is tried alone. An
 	// instance may take ten times as long to start.
 	Time time.Duration
+	// Fuel is the most one call may use, about one for an instruction; 0: only
+	// Time bounds it. Unlike time it is the same on every machine. As with Time
+	// one record always gets the whole of it, and starting ten times as much.
+	Fuel int64
 	// Output is the most bytes one call may return.
 	Output int64
 	// RecordOutput is the most bytes that may come out of one record.
 	RecordOutput int64
+	// LogLines is how many lines a second the plugin may log, and at once.
+	LogLines int
+	// KV is the quota of the keys that the plugin keeps in one pipeline, in
+	// bytes; at most [MaxKV]. Whoever makes its [KV] heeds it.
+	KV int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -67,6 +77,12 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.RecordOutput <= 0 {
 		l.RecordOutput = DefaultRecordOutput
+	}
+	if l.LogLines <= 0 {
+		l.LogLines = DefaultLogLines
+	}
+	if l.KV <= 0 {
+		l.KV = DefaultKV
 	}
 	return l
 }
@@ -127,7 +143,7 @@ const (
 )
 
 var (
-	i32, i64 = api.ValueTypeI32, api.ValueTypeI64
+	i32, i64, f64 = api.ValueTypeI32, api.ValueTypeI64, api.ValueTypeF64
 
 	batchSignature   = signature{params: []api.ValueType{i32, i32}, results: []api.ValueType{i64}}
 	exportSignatures = map[string]signature{

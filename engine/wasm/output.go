@@ -23,9 +23,12 @@ const (
 	Error
 	// Faulted: the plugin failed on the record. Fault says how.
 	Faulted
+	// Skipped: the plugin rests after too many faults and was not given the
+	// record; [Plugin.Rests] says how long.
+	Skipped
 )
 
-var actionNames = [...]string{Pass: "pass", Emit: "emit", Drop: "drop", Error: "error", Faulted: "fault"}
+var actionNames = [...]string{Pass: "pass", Emit: "emit", Drop: "drop", Error: "error", Faulted: "fault", Skipped: "skipped"}
 
 // String returns the action's name.
 func (a Action) String() string {
@@ -45,7 +48,7 @@ type Result struct {
 	Code uint16
 	// Reason is for people. For a fault it names the plugin and its sha256.
 	Reason string
-	// Fault is set when Action is Faulted.
+	// Fault is set when Action is Faulted, not when it is Skipped.
 	Fault *Fault
 }
 
@@ -55,6 +58,9 @@ type Result struct {
 type Output struct {
 	// Results holds one result for every record of the input, in its order.
 	Results []Result
+	// KV is what a plugin that was granted keys reaches in these calls. The
+	// caller sets it; nil: its functions answer that they are denied.
+	KV *KV
 
 	in      []record.Record
 	records []record.Record

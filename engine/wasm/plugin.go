@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 )
@@ -15,14 +17,16 @@ import (
 // Plugin is a module that is loaded, checked and configured, with a pool of
 // instances. It is safe for many goroutines.
 type Plugin struct {
-	host     *Host
-	name     string
-	sum      [32]byte
-	config   json.RawMessage
-	limits   Limits
-	mayLog   bool
-	compiled wazero.CompiledModule
-	about    Description
+	host   *Host
+	name   string
+	sum    [32]byte
+	config json.RawMessage
+	limits Limits
+	mayLog bool
+	// keepsKeys: it may use the KV of an Output.
+	keepsKeys bool
+	compiled  wazero.CompiledModule
+	about     Description
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
@@ -38,12 +42,16 @@ type Plugin struct {
 	idle   []*instance
 	closed bool
 
+	metrics map[string]float64 // of the plugin's own, guarded by mu
+
 	stats
+	breaker    breaker
+	lines      lineRate
 	logDropped atomic.Uint64
 }
 
 type stats struct {
-	calls, records, conflicts, passed, emitted, dropped, failed, faults, replays, instances atomic.Uint64
+	calls, records, conflicts, passed, emitted, dropped, failed, faults, skipped, replays, instances, fuel atomic.Uint64
 }
 
 // Stats counts what a plugin did since it was loaded.
@@ -54,22 +62,33 @@ type Stats struct {
 	// once more in Passed, Emitted, Dropped, Failed or Faulted.
 	Records                                   uint64
 	Passed, Emitted, Dropped, Failed, Faulted uint64
+	// Skipped counts records and conflicts that came while the plugin rested.
+	Skipped uint64
+	// Breaker says whether the plugin rests after too many faults, RestsUntil
+	// how long, and Rests how often it has.
+	Breaker    BreakerState
+	RestsUntil time.Time
+	Rests      uint64
 	// Conflicts counts conflicts that were given to the plugin; Failed and
 	// Faulted count those, too.
 	Conflicts uint64
 	// Replays counts calls that failed as a whole and were tried again record
 	// by record.
 	Replays uint64
+	// Fuel is what all calls together have used, about one for an instruction.
+	Fuel uint64
 	// Instances counts instances started.
 	Instances uint64
-	// LogDropped counts lines past what a call may log.
+	// LogDropped counts lines past what a call, or a second, may log.
 	LogDropped uint64
+	// Metrics are the plugin's own counters, by name.
+	Metrics map[string]float64
 }
 
 func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule, sum [32]byte) *Plugin {
 	p := &Plugin{
 		host: h, name: m.Name, sum: sum, config: slices.Clone(m.Config), limits: limits,
-		mayLog: slices.Contains(m.Allow, CapabilityLog), compiled: compiled,
+		mayLog: slices.Contains(m.Allow, CapabilityLog), keepsKeys: slices.Contains(m.Allow, CapabilityKV), compiled: compiled,
 		slots:      make(chan struct{}, h.workers),
 		transforms: compiled.ExportedFunctions()[exportTransform] != nil,
 		impure:     pure(compiled),
@@ -90,6 +109,13 @@ func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
 // Description returns what the module tells of itself.
 func (p *Plugin) Description() Description { return p.about }
 
+// Limits returns the limits it runs under, defaults included.
+func (p *Plugin) Limits() Limits { return p.limits }
+
+// KeepsKeys reports whether it was granted keys of its own: then
+// [Output.KV] is to be set.
+func (p *Plugin) KeepsKeys() bool { return p.keepsKeys }
+
 // Transforms reports whether the module can transform records.
 func (p *Plugin) Transforms() bool { return p.transforms }
 
@@ -99,10 +125,16 @@ func (p *Plugin) Resolves() bool { return p.impure == nil }
 
 // Stats returns the counters. They are read one by one while calls may run.
 func (p *Plugin) Stats() Stats {
+	p.mu.Lock()
+	metrics := maps.Clone(p.metrics)
+	p.mu.Unlock()
+	state, until, rests := p.breaker.state(p.host.now())
 	return Stats{
+		Breaker: state, RestsUntil: until, Rests: rests, Skipped: p.skipped.Load(),
 		Calls: p.calls.Load(), Records: p.records.Load(), Conflicts: p.conflicts.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
 		Dropped: p.dropped.Load(), Failed: p.failed.Load(), Faulted: p.faults.Load(),
-		Replays: p.replays.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
+		Replays: p.replays.Load(), Fuel: p.fuel.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
+		Metrics: metrics,
 	}
 }
 

@@ -28,7 +28,7 @@ func (p *Plugin) Resolve(ctx context.Context, in []Conflict, out *ResolveOutput)
 		}
 	}
 	out.reset(in, p.about.Needs != NeedsHeaders)
-	err := p.run(ctx, out, 0)
+	err := p.run(ctx, out, nil, 0)
 	if out.in = nil; err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func pure(m wazero.CompiledModule) error {
 	var not []string
 	for _, def := range m.ImportedFunctions() {
 		module, name, _ := def.Import()
-		if module == moduleEdged && edgedFunctions[name].capability != CapabilityLog {
+		if f, _ := importOf(module, name); module == moduleEdged && f.capability != CapabilityLog {
 			not = append(not, name)
 		}
 	}
@@ -68,8 +68,12 @@ func pure(m wazero.CompiledModule) error {
 }
 
 func (p *Plugin) countVerdicts(verdicts []Verdict) {
-	p.conflicts.Add(uint64(len(verdicts)))
 	for i := range verdicts {
+		if verdicts[i].Action == VerdictSkipped {
+			p.skipped.Add(1)
+			continue
+		}
+		p.conflicts.Add(1)
 		switch verdicts[i].Action {
 		case VerdictFaulted:
 			p.faults.Add(1)
@@ -114,5 +118,9 @@ func (o *ResolveOutput) read(r *run, n int, outbox []byte) *Fault {
 
 // fail implements [exchange].
 func (o *ResolveOutput) fail(f *Fault, reason string) {
-	o.Verdicts = append(o.Verdicts, Verdict{Action: VerdictFaulted, Fault: f, Reason: reason})
+	action := VerdictFaulted
+	if f == nil {
+		action = VerdictSkipped
+	}
+	o.Verdicts = append(o.Verdicts, Verdict{Action: action, Fault: f, Reason: reason})
 }

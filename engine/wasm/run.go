@@ -26,7 +26,8 @@ type exchange interface {
 	// read copies the outbox that answers the next n items and appends their
 	// answers. After a fault it has appended none.
 	read(r *run, n int, outbox []byte) *Fault
-	// fail appends the answer of an item that the plugin failed on.
+	// fail appends the answer of an item that the plugin failed on; without a
+	// fault, of one that it was not given.
 	fail(f *Fault, reason string)
 }
 
@@ -41,19 +42,20 @@ type run struct {
 	inst   *instance
 	x      exchange
 	now    int64
+	kv     *KV
 	faults int // of single items
 }
 
 // run takes an exchange through the plugin. The error is for what no item is to
 // blame for.
-func (p *Plugin) run(ctx context.Context, x exchange, now int64) error {
+func (p *Plugin) run(ctx context.Context, x exchange, kv *KV, now int64) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("plugin %q: %w", p.name, context.Cause(ctx))
 	}
 	if err := p.acquire(ctx); err != nil {
 		return fmt.Errorf("plugin %q: %w", p.name, err)
 	}
-	r := run{plugin: p, x: x, now: now}
+	r := run{plugin: p, x: x, kv: kv, now: now}
 	err := r.all(ctx)
 	p.release(r.inst)
 	if err != nil {
@@ -64,8 +66,14 @@ func (p *Plugin) run(ctx context.Context, x exchange, now int64) error {
 
 func (r *run) all(ctx context.Context) error {
 	for {
-		n, size := r.x.next(int(r.plugin.batch.Load()))
+		limit := r.plugin.breaker.allow(int(r.plugin.batch.Load()), r.plugin.host.now())
+		if limit == 0 {
+			r.skip()
+			return nil
+		}
+		n, size := r.x.next(limit)
 		if n == 0 {
+			r.plugin.breaker.cancel()
 			return nil
 		}
 		fault, err := r.once(ctx, n, size)
@@ -73,7 +81,25 @@ func (r *run) all(ctx context.Context) error {
 			err = r.replay(ctx, n, fault)
 		}
 		if err != nil {
+			r.plugin.breaker.cancel()
 			return err
+		}
+	}
+}
+
+// skip answers what is left: the plugin rests.
+func (r *run) skip() {
+	reason := ""
+	for {
+		n, _ := r.x.next(callItems)
+		if n == 0 {
+			return
+		}
+		if reason == "" {
+			reason = r.plugin.resting()
+		}
+		for range n {
+			r.x.fail(nil, reason)
 		}
 	}
 }
@@ -88,6 +114,9 @@ func (r *run) replay(ctx context.Context, items int, fault *Fault) error {
 	r.plugin.replays.Add(1)
 	before := r.faults
 	for range items {
+		if r.plugin.breaker.allow(1, r.plugin.host.now()) == 0 {
+			return nil // all answers the rest
+		}
 		n, size := r.x.next(1)
 		fault, err := r.once(ctx, n, size)
 		if err != nil {
@@ -109,6 +138,11 @@ func (r *run) replay(ctx context.Context, items int, fault *Fault) error {
 func (r *run) blame(f *Fault) string {
 	p := r.plugin
 	r.faults++
+	p.breaker.note(0, true, p.host.now())
+	if state, until, _ := p.breaker.state(p.host.now()); state == BreakerOpen {
+		p.host.log.LogAttrs(context.Background(), slog.LevelWarn, "plugin rests after too many faults",
+			slog.String("plugin", p.name), slog.String("sha256", p.SHA256()), slog.Time("until", until), slog.String("error", f.Err.Error()))
+	}
 	p.host.log.LogAttrs(context.Background(), slog.LevelDebug, "plugin fault",
 		slog.String("plugin", p.name), slog.String("kind", string(f.Kind)), slog.String("error", f.Err.Error()))
 	return fmt.Sprintf("plugin %s (sha256 %s): %s", p.name, p.SHA256(), f.Error())
@@ -124,8 +158,16 @@ func (r *run) once(ctx context.Context, n, size int) (*Fault, error) {
 		}
 		r.inst = inst
 	}
+	faults := r.faults
 	err := r.serve(ctx, n, size)
+	r.kv.endCall(err == nil) // a call that fails leaves nothing
 	if err == nil {
+		if good := n - (r.faults - faults); good > 0 {
+			r.plugin.breaker.note(good, false, r.plugin.host.now())
+		}
+		if len(r.inst.metrics) > 0 {
+			r.plugin.addMetrics(r.inst.metrics)
+		}
 		return nil, nil
 	}
 	closeErr := r.inst.close(ctx)
@@ -140,8 +182,9 @@ func (r *run) once(ctx context.Context, n, size int) (*Fault, error) {
 func (r *run) serve(ctx context.Context, n, size int) error {
 	p, inst := r.plugin, r.inst
 	p.calls.Add(1)
-	inst.now = r.now
-	inst.allowance.begin(ctx, p.limits.Time)
+	inst.now, inst.kv, inst.metrics = r.now, r.kv, inst.metrics[:0]
+	inst.begin(ctx, p.limits.Time, p.limits.Fuel)
+	defer func() { p.fuel.Add(uint64(inst.used())) }()
 	entry, name := inst.transform, exportTransform
 	if _, resolves := r.x.(*ResolveOutput); resolves {
 		entry, name = inst.resolve, exportResolve

@@ -15,7 +15,8 @@ import (
 // get theirs all the same (I6): the instance is thrown away and the call is
 // replayed record by record on a fresh one. The error is for what no record is
 // to blame for: ctx ended, the plugin is closed, or no instance could be
-// started; then out holds nothing of use and in may be given again.
+// started; then out holds nothing of use and in may be given again, after
+// [KV.Undo] where there is a KV.
 //
 // Transform waits for a free instance when Options.Workers calls run already.
 // in is not kept, but records in out may share its bytes.
@@ -24,7 +25,7 @@ func (p *Plugin) Transform(ctx context.Context, in []record.Record, now time.Tim
 		return fmt.Errorf("plugin %q: it cannot transform: it does not export %s", p.name, exportTransform)
 	}
 	out.reset(in)
-	err := p.run(ctx, out, unixNano(now))
+	err := p.run(ctx, out, out.kv(p), unixNano(now))
 	if out.in = nil; err != nil {
 		return err
 	}
@@ -33,16 +34,25 @@ func (p *Plugin) Transform(ctx context.Context, in []record.Record, now time.Tim
 }
 
 func (p *Plugin) count(results []Result) {
-	var n [Faulted + 1]uint64
+	var n [Skipped + 1]uint64
 	for i := range results {
 		n[results[i].Action]++
 	}
-	p.records.Add(uint64(len(results)))
+	p.records.Add(uint64(len(results)) - n[Skipped])
+	p.skipped.Add(n[Skipped])
 	p.passed.Add(n[Pass])
 	p.emitted.Add(n[Emit])
 	p.dropped.Add(n[Drop])
 	p.failed.Add(n[Error])
 	p.faults.Add(n[Faulted])
+}
+
+// kv returns what the plugin may keep keys in.
+func (o *Output) kv(p *Plugin) *KV {
+	if !p.keepsKeys {
+		return nil
+	}
+	return o.KV
 }
 
 // next implements [exchange].
@@ -80,5 +90,9 @@ func (o *Output) read(r *run, n int, outbox []byte) *Fault {
 
 // fail implements [exchange].
 func (o *Output) fail(f *Fault, reason string) {
-	o.Results = append(o.Results, Result{Action: Faulted, Fault: f, Reason: reason})
+	action := Faulted
+	if f == nil {
+		action = Skipped
+	}
+	o.Results = append(o.Results, Result{Action: action, Fault: f, Reason: reason})
 }

@@ -22,11 +22,14 @@ const (
 	VerdictError
 	// VerdictFaulted: the plugin failed on the conflict. Fault says how.
 	VerdictFaulted
+	// VerdictSkipped: the plugin rests after too many faults and was not given
+	// the conflict; [Plugin.Rests] says how long.
+	VerdictSkipped
 )
 
 var verdictNames = [...]string{
 	VerdictLocal: "local", VerdictRemote: "remote", VerdictMerged: "merged", VerdictDelete: "delete",
-	VerdictManual: "manual", VerdictError: "error", VerdictFaulted: "fault",
+	VerdictManual: "manual", VerdictError: "error", VerdictFaulted: "fault", VerdictSkipped: "skipped",
 }
 
 // String returns the action's name.
@@ -45,7 +48,7 @@ type Verdict struct {
 	Code uint16
 	// Payload is the JSON value of VerdictMerged.
 	Payload []byte
-	// Reason is for people, for VerdictManual, VerdictError and VerdictFaulted.
+	// Reason is for people, for VerdictManual and all that follow it.
 	// For a fault it names the plugin and its sha256.
 	Reason string
 	// Fault is set when Action is VerdictFaulted.

@@ -107,6 +107,7 @@ func wasiPoll(inst *instance, mod api.Module, stack []uint64) {
 		stack[0] = wasiInval
 		return
 	}
+	inst.charge(int64(n) * 8)
 	mem := mod.Memory()
 	for i := range n {
 		sub, ok := mem.Read(in+i*subscription, subscription)
@@ -153,6 +154,7 @@ func wasiWrite(inst *instance, mod api.Module, stack []uint64) {
 		stack[0] = wasiInval
 		return
 	}
+	inst.charge(int64(count) * 8)
 	mem := mod.Memory()
 	total := uint32(0)
 	for i := range count {
@@ -179,6 +181,7 @@ func wasiRandom(inst *instance, mod api.Module, stack []uint64) {
 		stack[0] = wasiInval
 		return
 	}
+	inst.charge(int64(size) / 4)
 	buf, ok := mod.Memory().Read(api.DecodeU32(stack[0]), size)
 	if ok {
 		_, _ = inst.random.Read(buf) // never fails, by its documentation

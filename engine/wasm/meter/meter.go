@@ -8,8 +8,8 @@
 // instruction, no guest runs for longer than about [Slice] instructions without
 // the host being asked (I8).
 //
-// The fuel lives in a mutable global that is added behind the module's own;
-// nothing in the module can name it. A module with an instruction that is not
+// The fuel lives in a mutable global that is added behind the module's own and
+// exported to the host as [ExportName]; nothing in the module can name it. A module with an instruction that is not
 // known here is refused, with its code and place: what is not understood
 // cannot be metered.
 package meter
@@ -26,6 +26,10 @@ const (
 	ImportModule = "edged_meter"
 	ImportName   = "refill"
 )
+
+// ExportName is the fuel that is left, an i64: what a host sets it to before a
+// call and finds after it is what the call took.
+const ExportName = "edged_meter_fuel"
 
 // Slice is how much fuel the host should hand out at a time.
 const Slice = 50000
@@ -138,7 +142,7 @@ func (m *module) split(code []byte) {
 }
 
 // rewriter returns what makes a section anew; nil: it is copied. The sections
-// for the import and the global are made even where there are none.
+// for the import and the global are made even where there are none, and so are the exports.
 func (m *module) rewriter(id byte) func(r *reader, dst []byte) []byte {
 	switch id {
 	case secType:
@@ -147,6 +151,8 @@ func (m *module) rewriter(id byte) func(r *reader, dst []byte) []byte {
 		return m.imports
 	case secGlobal:
 		return m.globalSection
+	case secExport:
+		return m.exports
 	}
 	if !m.present[id] {
 		return nil
@@ -156,8 +162,6 @@ func (m *module) rewriter(id byte) func(r *reader, dst []byte) []byte {
 		return m.functionSection
 	case secTable:
 		return m.tables
-	case secExport:
-		return m.exports
 	case secStart:
 		return func(r *reader, dst []byte) []byte { return appendU32(dst, m.function(r.u32())) }
 	case secElement:
@@ -320,10 +324,15 @@ func (m *module) globalSection(r *reader, dst []byte) []byte {
 
 func (m *module) exports(r *reader, dst []byte) []byte {
 	n := r.u32()
-	dst = appendU32(dst, n)
+	dst = appendU32(dst, n+1)
 	for range n {
-		dst = appendName(dst, r.name())
 		at := r.at
+		name := r.name()
+		if name == ExportName {
+			r.fail(at, "it exports "+name+", which is the host's own")
+		}
+		dst = appendName(dst, name)
+		at = r.at
 		kind, index := r.byte(), r.u32()
 		switch {
 		case kind == 0:
@@ -334,7 +343,8 @@ func (m *module) exports(r *reader, dst []byte) []byte {
 		dst = append(dst, kind)
 		dst = appendU32(dst, index)
 	}
-	return dst
+	dst = appendName(dst, ExportName)
+	return appendU32(append(dst, 3), m.fuel)
 }
 
 func (m *module) elements(r *reader, dst []byte) []byte {
