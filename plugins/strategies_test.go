@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/edged/edged/engine/wasm"
 	"github.com/edged/edged/plugins"
@@ -451,7 +452,9 @@ func TestMergeAgreesWithItsTwin(t *testing.T) {
 				base = decode(t, c.Base.Body)
 			}
 			want := m.merge(base, c.Base != nil, decode(t, c.Local.Body), decode(t, c.Remote.Body), "")
-			describe := func() string { return fmt.Sprintf("base %+v\nlocal %s\nremote %s", c.Base, c.Local.Body, c.Remote.Body) }
+			describe := func() string {
+				return fmt.Sprintf("base %+v\nlocal %s\nremote %s", c.Base, c.Local.Body, c.Remote.Body)
+			}
 			if len(m.open) > 0 {
 				manual++
 				list, ok := strings.CutPrefix(got, "manual 0: changed on both sides: ")
@@ -478,4 +481,35 @@ func TestMergeAgreesWithItsTwin(t *testing.T) {
 	if merged < 300 || manual < 300 {
 		t.Errorf("%d merged and %d left to people: too few of one to prove anything", merged, manual)
 	}
+}
+
+// FuzzMerge merges whatever is JSON: the plugin never faults, what it makes is
+// JSON, and both sides being equal changes nothing.
+func FuzzMerge(f *testing.F) {
+	f.Add(`{"n":1,"tags":[1]}`, `{"n":2,"tags":[1,2]}`, `{"n":3,"tags":[]}`)
+	f.Add(`{"lines":[{"id":1}]}`, `{"lines":[{"id":1,"qty":1}]}`, `[{"\ud800":"\u0000"}]`)
+	f.Add(`{"a":1,"a":2,"":{}}`, `{"a":2,"a":1}`, `{"hi":1e400,"lo":-0}`)
+	p := load(f, "merge", mergeRules)
+	f.Fuzz(func(t *testing.T, base, local, remote string) {
+		for _, s := range []string{base, local, remote} {
+			if !json.Valid([]byte(s)) || !utf8.ValidString(s) {
+				return
+			}
+		}
+		side := func(body string) wasm.Version { return version("a", 1, 0, strings.TrimSpace(body)) }
+		b := side(base)
+		for i, got := range resolve(t, p,
+			wasm.Conflict{Base: &b, Local: side(local), Remote: side(remote)},
+			wasm.Conflict{Local: side(local), Remote: side(remote)},
+			wasm.Conflict{Base: &b, Local: side(local), Remote: side(local)},
+			wasm.Conflict{Base: &b, Local: side(base), Remote: side(remote)},
+		) {
+			switch {
+			case i >= 2 && got != "remote":
+				t.Errorf("nothing to settle (%d): got %s", i, got)
+			case got != "local" && got != "remote" && !strings.HasPrefix(got, "manual 0: ") && !json.Valid([]byte(got)):
+				t.Errorf("%d: got %s", i, got)
+			}
+		}
+	})
 }

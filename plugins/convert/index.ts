@@ -59,9 +59,15 @@ function convert(record: Record, out: Output): void {
       out.error(c.name + " is missing");
       return;
     }
-    const converted = what == Kind.Number ? fixed(asF64(value) * c.factor + c.offset, decimals) : null;
-    if (converted === null) {
+    if (what != Kind.Number) {
       out.error(c.name + " is " + shown(value!) + ", it must be a number");
+      return;
+    }
+    const x = asF64(value) * c.factor + c.offset;
+    let converted: Bytes | null = null;
+    for (let d = decimals; d >= 0 && converted === null; d--) converted = fixed(x, d); // a large number has fewer
+    if (converted === null) {
+      out.error(c.name + " is " + shown(value!) + ", which is too large");
       return;
     }
     json = set(json, c.path, converted)!;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Plugin } from "./harness.js";
@@ -13,17 +13,17 @@ const sdk = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const out = mkdtempSync(join(tmpdir(), "edged-sdk-"));
 after(() => rmSync(out, { recursive: true }));
 
-function build(name) {
-  const wasm = join(out, `${name}.wasm`);
+function build(path) {
+  const wasm = join(out, `${basename(path)}.wasm`);
   execFileSync(process.execPath, [
-    "sdk/assemblyscript/node_modules/assemblyscript/bin/asc.js", `sdk/assemblyscript/test/${name}.ts`,
+    "sdk/assemblyscript/node_modules/assemblyscript/bin/asc.js", `sdk/assemblyscript/${path}.ts`,
     "--config", "sdk/assemblyscript/asconfig.json", "-o", wasm,
   ], { cwd: resolve(sdk, "../.."), stdio: "inherit" });
   return wasm;
 }
 
 test("golden vectors", async (t) => {
-  const plugin = new Plugin(build("vectors"));
+  const plugin = new Plugin(build("test/vectors"));
   const dir = resolve(sdk, "../testdata");
   for (const v of JSON.parse(readFileSync(join(dir, "vectors.json"), "utf8"))) {
     await t.test(v.name, () => {
@@ -112,7 +112,7 @@ const units = [
 ];
 
 test("functions", () => {
-  const plugin = new Plugin(build("units"));
+  const plugin = new Plugin(build("test/units"));
   const run = (...args) => plugin.string(plugin.exports.run, new TextEncoder().encode(JSON.stringify(args)));
   for (const unit of units) {
     const args = unit.slice(0, -1), want = unit.at(-1);
@@ -126,5 +126,41 @@ test("functions", () => {
   const long = '{"a":{"b":[1,"x\\u00e9\\\\",true,null]},"c":-1.5e3}';
   for (let n = 0; n <= long.length; n++) {
     for (const what of ["get", "set", "del", "names", "lookup", "string", "number", "members", "fields", "same", "delta"]) run(what, long.slice(0, n), "a.b.2", "1");
+  }
+});
+
+test("example fahrenheit", () => {
+  const plugin = new Plugin(build("examples/fahrenheit"), { from: "t" });
+  assert.deepEqual(plugin.transform([{ payload: { t: 20 } }, { payload: { t: -1 } }, { payload: { x: 1 } }]), [
+    { src: 0, action: "emit", payload: '{"t":20,"fahrenheit":68}' },
+    { src: 1, action: "emit", payload: '{"t":-1,"fahrenheit":30.2}' },
+    { src: 1, action: "emit", type: "frost" },
+    { src: 2, action: "error", reason: "there is no temperature" },
+  ]);
+  assert.throws(() => new Plugin(join(out, "fahrenheit.wasm"), { form: "t" }), /unknown key form; there are: from, to/);
+});
+
+test("example work_order", () => {
+  const plugin = new Plugin(build("examples/work_order"));
+  const side = (payload) => ({ payload });
+  const base = { status: "open", notes: ["a"], quantity: 5, by: "x" };
+  assert.deepEqual(plugin.resolve([
+    { base: side(base), local: side({ ...base, status: "done", notes: ["a", "b"], quantity: 7 }), remote: side({ ...base, status: "started", notes: ["a", "c"], quantity: 4 }) },
+    { base: side(base), local: side({ ...base, status: "started" }), remote: side({ ...base, status: "done" }) },
+    { base: side(base), local: side({ ...base, by: "y" }), remote: side({ ...base, by: "z" }) },
+    { base: side(base), local: { deleted: true }, remote: side({ ...base, by: "z" }) },
+  ]), [
+    { src: 0, action: "merged", payload: '{"status":"done","notes":["a","c","b"],"quantity":6,"by":"x"}' },
+    { src: 1, action: "merged", payload: '{"status":"done","notes":["a"],"quantity":5,"by":"x"}' },
+    { src: 2, action: "manual", reason: "changed on both sides: by" },
+    { src: 3, action: "manual", reason: "deleted on one side" },
+  ]);
+});
+
+test("the README shows the examples as they are", () => {
+  const readme = readFileSync(join(sdk, "README.md"), "utf8");
+  for (const name of ["fahrenheit", "work_order"]) {
+    const code = readFileSync(join(sdk, "examples", `${name}.ts`), "utf8").replaceAll('"../assembly"', '"../sdk/assemblyscript/assembly"');
+    assert.ok(readme.includes(code.slice(code.indexOf("import "))), name);
   }
 });
