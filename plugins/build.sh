@@ -12,8 +12,8 @@ for dir in plugins/*/; do
   name=$(basename "$dir")
   [ -f "$dir/index.ts" ] || continue
   mkdir -p "$out/$name"
-  node sdk/assemblyscript/node_modules/assemblyscript/bin/asc.js "plugins/$name/index.ts" \
-    --config sdk/assemblyscript/asconfig.json -o "$out/$name/$name.wasm"
-done
+  echo "$name"
+done | xargs -P "$(nproc)" -I NAME node sdk/assemblyscript/node_modules/assemblyscript/bin/asc.js "plugins/NAME/index.ts" \
+  --config sdk/assemblyscript/asconfig.json -o "$out/NAME/NAME.wasm"
 cd "$out"
 sha256sum */*.wasm > SHA256SUMS
