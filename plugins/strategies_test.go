@@ -162,8 +162,10 @@ func TestMergeCases(t *testing.T) {
 		{"max and min", mergeRules, `{"hi":1,"lo":1}`, `{"hi":5,"lo":-2.5}`, `{"hi":3,"lo":-2.50}`, `{"hi":5,"lo":-2.50}`},
 		{"sides", mergeRules, `{"who":"","hub":""}`, `{"who":"c","hub":"c"}`, `{"who":"s","hub":"s"}`, `{"who":"c","hub":"s"}`},
 		{"latest is local", mergeRules, `{"at":0}`, `{"at":1}`, `{"at":2}`, "local"},
-		{"keyed", mergeRules, `{"lines":[{"id":1,"qty":1,"x":0},{"id":2,"qty":1}]}`, `{"lines":[{"id":1,"qty":3,"x":0},{"id":2,"qty":1},{"id":3,"qty":9}]}`,
-			`{"lines":[{"id":"4","qty":8},{"id":1,"qty":2,"x":1}]}`, `{"lines":[{"id":"4","qty":8},{"id":1,"qty":4,"x":1},{"id":3,"qty":9}]}`},
+		{
+			"keyed", mergeRules, `{"lines":[{"id":1,"qty":1,"x":0},{"id":2,"qty":1}]}`, `{"lines":[{"id":1,"qty":3,"x":0},{"id":2,"qty":1},{"id":3,"qty":9}]}`,
+			`{"lines":[{"id":"4","qty":8},{"id":1,"qty":2,"x":1}]}`, `{"lines":[{"id":"4","qty":8},{"id":1,"qty":4,"x":1},{"id":3,"qty":9}]}`,
+		},
 		{"keyed without a key", mergeRules, `{"lines":[]}`, `{"lines":[{"x":1}]}`, `{"lines":[{"id":2}]}`, "manual 0: changed on both sides: lines"},
 		{"keyed twice", mergeRules, `{"lines":[]}`, `{"lines":[{"id":1},{"id":1}]}`, `{"lines":[{"id":2}]}`, "manual 0: changed on both sides: lines"},
 		{"array is one value", "", `{"a":[1,2]}`, `{"a":[1,2,3]}`, `{"a":[1,2]}`, "local"},

@@ -89,9 +89,19 @@ func TestTransformConfigIsChecked(t *testing.T) {
 // figures of NIST SP 811.
 func TestConvertThereAndBack(t *testing.T) {
 	kinds := [][]string{
-		{"K", "degC", "degF"}, {"Pa", "hPa", "mbar", "kPa", "bar", "atm", "psi", "mmHg", "inHg"}, {"m", "km", "cm", "mm", "in", "ft", "yd", "mi"},
-		{"m/s", "km/h", "mph", "kn"}, {"kg", "g", "t", "lb", "oz"}, {"m3", "l", "ml", "gal"}, {"J", "kJ", "Wh", "kWh"}, {"W", "kW", "hp"},
-		{"V", "mV", "kV"}, {"A", "mA"}, {"s", "ms", "min", "h", "d"}, {"1", "%", "ppm"}, {"rad", "deg"},
+		{"K", "degC", "degF"},
+		{"Pa", "hPa", "mbar", "kPa", "bar", "atm", "psi", "mmHg", "inHg"},
+		{"m", "km", "cm", "mm", "in", "ft", "yd", "mi"},
+		{"m/s", "km/h", "mph", "kn"},
+		{"kg", "g", "t", "lb", "oz"},
+		{"m3", "l", "ml", "gal"},
+		{"J", "kJ", "Wh", "kWh"},
+		{"W", "kW", "hp"},
+		{"V", "mV", "kV"},
+		{"A", "mA"},
+		{"s", "ms", "min", "h", "d"},
+		{"1", "%", "ppm"},
+		{"rad", "deg"},
 	}
 	fields, back, payload := map[string]string{}, map[string]string{}, map[string]float64{}
 	for _, units := range kinds {

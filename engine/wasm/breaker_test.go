@@ -66,7 +66,7 @@ func TestBreaker(t *testing.T) {
 	}
 	b.cancel() // for instance the edge stopped meanwhile
 	if b.allow(64, at) != 1 {
-		t.Fatal("no trial after one that was cancelled")
+		t.Fatal("no trial after one that was canceled")
 	}
 	steps(".")
 	state(BreakerClosed, 0)
