@@ -112,8 +112,12 @@ func (e *Engine) loadPlugin(ctx context.Context, p *config.Plugin) (*wasm.Plugin
 			return nil, err
 		}
 	}
+	var extism *wasm.Extism
+	if p.Extism != nil {
+		extism = &wasm.Extism{Function: p.Extism.Function, Input: wasm.ExtismInput(p.Extism.Input)}
+	}
 	loaded, err := e.wasm.Load(ctx, wasm.Module{
-		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
+		Extism: extism, Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
 		Limits: wasm.Limits{Memory: p.Limits.Memory, Time: p.Limits.Time, Output: p.Limits.Output},
 	})
 	if err != nil {

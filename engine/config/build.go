@@ -61,6 +61,9 @@ func plugin(a Args) Plugin {
 	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" && !filepath.IsAbs(p.Module) {
 		p.Module = filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(p.Module))
 	}
+	if extism, ok := a.Block("extism"); ok {
+		p.Extism = &Extism{Function: extism.String("function"), Input: extism.String("input")}
+	}
 	if limits, ok := a.Block("limits"); ok {
 		p.Limits = Limits{Memory: limits.Size("memory"), Time: limits.Duration("time"), Output: limits.Size("output")}
 	}
