@@ -3,6 +3,7 @@ package wasm
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -38,6 +39,21 @@ func extismGuests(t *testing.T) map[string][]byte {
 		t.Fatal(err)
 	}
 	return map[string][]byte{"AssemblyScript": small, "Go": large}
+}
+
+// extismHost compiles each guest once for all of its functions.
+func extismHost(t *testing.T, log io.Writer) *Host {
+	t.Helper()
+	h, err := NewHost(t.Context(), Options{CacheDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Errorf("closing the host: %v", err)
+		}
+	})
+	return h
 }
 
 // extismModule is how the guests are loaded for one of their functions.
@@ -82,7 +98,8 @@ func TestExtism(t *testing.T) {
 		{"refuse", "", answer{Action: Error, Code: 3, Reason: "not " + payload}},
 		{"whole", ExtismRecord, answer{Action: Emit, Records: []record.Record{renamed}}},
 	}
-	h := testHost(t)
+	var log bytes.Buffer
+	h := extismHost(t, &log)
 	for language, code := range extismGuests(t) {
 		for _, c := range cases {
 			t.Run(language+"/"+c.function, func(t *testing.T) {
@@ -90,8 +107,7 @@ func TestExtism(t *testing.T) {
 				m.Extism.Input = c.input
 				p := load(t, h, m)
 				out := Output{KV: NewKV(0)}
-				in := []record.Record{src, src}
-				if err := p.Transform(t.Context(), in, testTime, &out); err != nil {
+				if err := p.Transform(t.Context(), []record.Record{src, src}, testTime, &out); err != nil {
 					t.Fatal(err)
 				}
 				for i := range out.Results {
@@ -103,59 +119,49 @@ func TestExtism(t *testing.T) {
 				}
 			})
 		}
+		t.Run(language+"/vars", func(t *testing.T) { testExtismVars(t, h, code) })
+		t.Run(language+"/faults", func(t *testing.T) { testExtismFaults(t, h, code, &log) })
 	}
 }
 
-// TestExtismVars holds that variables are keys: they last from call to call, and
+// testExtismVars holds that variables are keys: they last from call to call, and
 // what is undone is gone.
-func TestExtismVars(t *testing.T) {
-	h := testHost(t)
-	for language, code := range extismGuests(t) {
-		p := load(t, h, extismModule(code, "count"))
-		out := Output{KV: NewKV(0)}
-		total := func(records int) string {
-			t.Helper()
-			if err := p.Transform(t.Context(), testRecords([]string{"a", "b", "c"}[:records]...), testTime, &out); err != nil {
-				t.Fatal(err)
-			}
-			last := out.Results[records-1]
-			if last.Action != Emit {
-				t.Fatalf("%s: %v %s", language, last.Action, last.Reason)
-			}
-			return string(last.Records[0].Payload)
-		}
-		if got := total(3); got != `{"total":21}` {
-			t.Errorf("%s: %s, want 3 times 7", language, got)
-		}
-		out.KV.Keep()
-		total(2)
-		out.KV.Undo()
-		if got := total(1); got != `{"total":28}` {
-			t.Errorf("%s: %s after Undo, want 4 times 7", language, got)
-		}
-		out.KV = nil
-		if err := p.Transform(t.Context(), testRecords("a"), testTime, &out); err != nil {
+func testExtismVars(t *testing.T, h *Host, code []byte) {
+	p := load(t, h, extismModule(code, "count"))
+	out := Output{KV: NewKV(0)}
+	total := func(records int) string {
+		t.Helper()
+		if err := p.Transform(t.Context(), testRecords([]string{"a", "b", "c"}[:records]...), testTime, &out); err != nil {
 			t.Fatal(err)
 		}
-		if r := out.Results[0]; r.Action != Faulted || !strings.Contains(r.Reason, "keeps no keys") {
-			t.Errorf("%s without keys: %v %s", language, r.Action, r.Reason)
+		last := out.Results[records-1]
+		if last.Action != Emit {
+			t.Fatalf("%v %s", last.Action, last.Reason)
 		}
+		return string(last.Records[0].Payload)
+	}
+	if got := total(3); got != `{"total":21}` {
+		t.Errorf("%s, want 3 times 7", got)
+	}
+	out.KV.Keep()
+	total(2)
+	out.KV.Undo()
+	if got := total(1); got != `{"total":28}` {
+		t.Errorf("%s after Undo, want 4 times 7", got)
+	}
+	out.KV = nil
+	if err := p.Transform(t.Context(), testRecords("a"), testTime, &out); err != nil {
+		t.Fatal(err)
+	}
+	if r := out.Results[0]; r.Action != Faulted || !strings.Contains(r.Reason, "keeps no keys") {
+		t.Errorf("without keys: %v %s", r.Action, r.Reason)
 	}
 }
 
-func TestExtismFaultsAndLog(t *testing.T) {
-	var log bytes.Buffer
-	h, err := NewHost(t.Context(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := h.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
-	guests := extismGuests(t)
-	one := func(code []byte, function string) *Result {
+// testExtismFaults holds that what a guest says of its failure is told, that it
+// may log, and that it has no network.
+func testExtismFaults(t *testing.T, h *Host, code []byte, log *bytes.Buffer) {
+	one := func(function string) *Result {
 		t.Helper()
 		var out Output
 		if err := load(t, h, extismModule(code, function)).Transform(t.Context(), testRecords("a"), testTime, &out); err != nil {
@@ -163,16 +169,14 @@ func TestExtismFaultsAndLog(t *testing.T) {
 		}
 		return &out.Results[0]
 	}
-	for language, code := range guests {
-		log.Reset()
-		if r := one(code, "say"); r.Action != Emit || !strings.Contains(log.String(), `level=WARN msg="a warning"`) {
-			t.Errorf("%s: %v %s; it logged %s", language, r.Action, r.Reason, &log)
-		}
-		if r := one(code, "panics"); r.Action != Faulted || r.Fault.Kind != FaultTrap || !strings.Contains(r.Reason, "it went wrong") {
-			t.Errorf("%s: %v %s", language, r.Action, r.Reason)
-		}
+	log.Reset()
+	if r := one("say"); r.Action != Emit || !strings.Contains(log.String(), `level=WARN msg="a warning"`) {
+		t.Errorf("%v %s; it logged %s", r.Action, r.Reason, log)
 	}
-	if r := one(guests["Go"], "fetch"); r.Action != Faulted || !strings.Contains(r.Reason, "no network") {
+	if r := one("panics"); r.Action != Faulted || r.Fault.Kind != FaultTrap || !strings.Contains(r.Reason, "it went wrong") {
+		t.Errorf("%v %s", r.Action, r.Reason)
+	}
+	if r := one("fetch"); r.Action != Faulted || !strings.Contains(r.Reason, "no network") {
 		t.Errorf("%v %s", r.Action, r.Reason)
 	}
 }

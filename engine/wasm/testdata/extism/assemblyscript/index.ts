@@ -1,7 +1,7 @@
 // What the tests of the plugin host call, on the Extism PDK. guest.go has the
 // same in Go.
 import { Config, Host, LogLevel, Memory, Var } from "@extism/as-pdk";
-import { error_set } from "@extism/as-pdk/lib/env";
+import { error_set, http_request } from "@extism/as-pdk/lib/env";
 
 // fail is what a failed assertion calls.
 export function fail(_message: string | null, _file: string | null, _line: u32, _column: u32): void {
@@ -56,5 +56,10 @@ export function say(): i32 {
 export function panics(): i32 {
   error_set(Memory.allocateString("it went wrong").offset);
   unreachable();
+  return 0;
+}
+
+export function fetch(): i32 {
+  http_request(Memory.allocateString('{"url":"http://example.com/"}').offset, 0);
   return 0;
 }
