@@ -123,7 +123,7 @@ func (e *Engine) knownSynced(lane *store.Lane) uint64 {
 			p.Last = 0
 		}
 		somewhere = max(somewhere, p.Last)
-		if slices.ContainsFunc(e.cfg.Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
+		if slices.ContainsFunc(e.config().Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
 			lowest = min(lowest, p.Last)
 		}
 	}
@@ -132,7 +132,7 @@ func (e *Engine) knownSynced(lane *store.Lane) uint64 {
 
 // saveState writes the positions that have changed.
 func (e *Engine) saveState(ctx context.Context) error {
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
@@ -192,7 +192,7 @@ func (e *Engine) messageFloor() uint64 {
 	durable := e.queue.Log().Durable()
 	floor := durable + 1
 	taken := false
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline == nil {
 				taken = true

@@ -77,7 +77,7 @@ func (k *keeper) free(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k.messages = max(k.messages, purged); e.queue.Log().Full() && purged == 0 && e.cfg.Edge.QueueWhenFull == fullDropLowest {
+	if k.messages = max(k.messages, purged); e.queue.Log().Full() && purged == 0 && e.config().Edge.QueueWhenFull == fullDropLowest {
 		return e.discardMessages(ctx)
 	}
 	return nil
@@ -147,7 +147,7 @@ func (k *keeper) floor(ctx context.Context, lane *store.Lane, full bool) (uint64
 	if p != nil {
 		cfg = p.cfg
 	}
-	keep, bytes := k.engine.cfg.Retention(cfg)
+	keep, bytes := k.engine.config().Retention(cfg)
 	floor, err := k.ageFloor(ctx, keep)
 	if err == nil && bytes > 0 {
 		var size uint64
@@ -271,7 +271,7 @@ func (k *keeper) sizeFloor(ctx context.Context, lane *store.Lane, bytes, needed 
 // pipelineOf returns the pipeline that owns a lane of the record log, nil when
 // it was removed.
 func (e *Engine) pipelineOf(lane *store.Lane) *pipeline {
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if p.lane == lane {
 			return p
 		}
@@ -285,7 +285,7 @@ func (e *Engine) discardRecords(ctx context.Context) error {
 	if e.queue.Moved() < e.records.NewestOutbox() {
 		return nil // messages and dead letters first: they may stand in what would go
 	}
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if p.cfg.WhenFull != fullDropOldest {
 			continue
 		}
@@ -307,7 +307,7 @@ func (e *Engine) discardMessages(ctx context.Context) error {
 	for i := len(record.Priorities) - 1; i >= 0; i-- {
 		lane := e.queue.Lane(record.Priorities[i])
 		synced := lane.Last()
-		for _, r := range e.remotes {
+		for _, r := range e.remotes() {
 			for _, f := range r.feeds {
 				if f.Feed.Lane == lane {
 					at, _, _ := f.Status()
@@ -342,7 +342,7 @@ func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced uint64) e
 }
 
 func (e *Engine) feedsOf(p *pipeline) (feeds []*feed) {
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline == p {
 				feeds = append(feeds, f)
