@@ -56,6 +56,12 @@ type Edge struct {
 	KeepBytes int64
 	// QueueWhenFull is "wait" or "drop_lowest_priority".
 	QueueWhenFull string
+	// PluginKeys are public keys as sign.ParsePublicKey reads them, or the files
+	// that hold one, as resolved against the file that names them.
+	PluginKeys []string
+	// RequireSigned refuses plugins that are not signed by one of them.
+	RequireSigned bool
+	KeysRange     hcl.Range // of plugin_keys
 	Range         hcl.Range
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // language declares everything a pipeline file may hold.
@@ -31,6 +32,8 @@ func edgeSpec() Spec {
 			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters. What happens when it is used up is for `when_full` of each pipeline to say."},
 			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. Records that are not synced are never removed by age."},
 			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of each pipeline stay at most, about: the oldest go before their `keep` is over. Without it only `keep` and `max_bytes` bound them. Records that are not synced do not count and are never removed by size."},
+			{Name: "plugin_keys", Type: StringList, Check: isPluginKey, Doc: "The public keys whose plugins are trusted, each as `ed25519:<base64>` or the path of a file that holds it so or as PEM. With them, a module that has a signature beside it (`x.wasm.sig`) is refused when a key that is not listed has signed it, when the module or its manifest was changed since, and when it does or uses more than the manifest says."},
+			{Name: "require_signed_plugins", Type: Bool, Default: `false`, Doc: "Whether a module without a signature is refused. The built-in plugins need none."},
 			{Name: "queue_when_full", Type: String, Default: `"wait"`, Enum: []string{"wait", "drop_lowest_priority"}, Doc: "When the messages that wait for a remote use up their part of the disk budget: `wait` leaves new ones in the record store until there is room; `drop_lowest_priority` makes room by dropping the oldest of the lowest priority, with a trace that reaches the hub's ledger."},
 		},
 		Example: `edge {
@@ -228,6 +231,16 @@ func isRecordName(value string) error {
 func isModule(value string) error {
 	if name, ok := strings.CutPrefix(value, builtinPrefix); ok && !validName.MatchString(name) {
 		return errors.New(`a built-in plugin is written like "builtin:dew_point"`)
+	}
+	return NotEmpty(value)
+}
+
+// isPluginKey checks a key that is written out; one in a file is read when the
+// edge starts.
+func isPluginKey(value string) error {
+	if strings.HasPrefix(value, sign.KeyPrefix) {
+		_, err := sign.ParsePublicKey([]byte(value))
+		return err
 	}
 	return NotEmpty(value)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // Plugin is a module that is loaded, checked and configured, with a pool of
@@ -27,6 +29,8 @@ type Plugin struct {
 	keepsKeys bool
 	compiled  wazero.CompiledModule
 	about     Description
+	// signed is what a trusted key has signed; nil: nothing.
+	signed *sign.Signature
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
@@ -114,6 +118,10 @@ func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
 
 // Description returns what the module tells of itself.
 func (p *Plugin) Description() Description { return p.about }
+
+// Signed returns the signature that was found to be good when the module was
+// loaded; nil: it is not signed, or nobody asked. The caller does not change it.
+func (p *Plugin) Signed() *sign.Signature { return p.signed }
 
 // Limits returns the limits it runs under, defaults included.
 func (p *Plugin) Limits() Limits { return p.limits }
