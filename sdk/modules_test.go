@@ -277,9 +277,9 @@ func TestExamples(t *testing.T) {
 		for _, e := range examples {
 			t.Run(e.Example+": "+e.Doc, func(t *testing.T) {
 				var lines []string
-				opts := wasm.Options{Logger: slog.New(keeper{&lines}), Config: func(key string) (string, bool) {
+				opts := wasm.Options{Logger: slog.New(keeper{&lines}), Config: func(key string) ([]byte, bool) {
 					value, ok := e.DeviceConfig[key]
-					return value, ok
+					return []byte(value), ok
 				}}
 				plugin, err := load(t, opts, wasm.Module{Name: e.Example, Code: module(t, lang, e.Example), Config: e.Config, Allow: e.Allow})
 				if e.Refused != "" {
@@ -412,8 +412,8 @@ func (e *example) resolve(t *testing.T, plugin *wasm.Plugin) {
 type keeper struct{ lines *[]string }
 
 func (keeper) Enabled(context.Context, slog.Level) bool { return true }
-func (k keeper) WithAttrs([]slog.Attr) slog.Handler      { return k }
-func (k keeper) WithGroup(string) slog.Handler           { return k }
+func (k keeper) WithAttrs([]slog.Attr) slog.Handler     { return k }
+func (k keeper) WithGroup(string) slog.Handler          { return k }
 
 func (k keeper) Handle(_ context.Context, r slog.Record) error {
 	*k.lines = append(*k.lines, r.Message)
