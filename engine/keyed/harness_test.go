@@ -144,6 +144,7 @@ type testEdge struct {
 
 type edgeOptions struct {
 	leaf     string
+	name     string // of the store; "s"
 	chain    []keyed.Resolver
 	onDelete keyed.OnDelete
 	interest keyed.Interest
@@ -158,6 +159,9 @@ type edgeOptions struct {
 
 func startEdge(t testing.TB, id string, o edgeOptions) *testEdge {
 	t.Helper()
+	if o.name == "" {
+		o.name = "s"
+	}
 	e := &testEdge{t: t, id: id, dir: t.TempDir(), opts: o}
 	e.online.set(true)
 	e.open()
@@ -190,7 +194,7 @@ func (e *testEdge) openStore() {
 		e.opts.maxBytes = 256 << 20
 	}
 	o := keyed.Options{
-		Name: "s", Device: e.id, Schema: e.opts.schema, Interest: e.opts.interest, Now: e.opts.now, Skew: e.opts.skew,
+		Name: e.opts.name, Device: e.id, Schema: e.opts.schema, Interest: e.opts.interest, Now: e.opts.now, Skew: e.opts.skew,
 		Chain: func(string) []keyed.Resolver { return e.opts.chain }, JournalEntries: e.opts.journal,
 	}
 	if e.opts.onDelete != "" {
@@ -200,12 +204,12 @@ func (e *testEdge) openStore() {
 	if e.stores, err = keyed.Open(context.Background(), e.nc, e.opts.maxBytes, nil, []keyed.Options{o}); err != nil {
 		e.t.Fatal(err)
 	}
-	e.store = e.stores.Store("s")
+	e.store = e.stores.Store(e.opts.name)
 }
 
 // hub is the edge's way to the hub.
 func (e *testEdge) hub() keyed.Hub {
-	var h keyed.Hub = keyed.NewNATSHub(e.link, "hub", "s")
+	var h keyed.Hub = keyed.NewNATSHub(e.link, "hub", e.opts.name)
 	if e.opts.wrap != nil {
 		h = e.opts.wrap(h)
 	}
