@@ -337,17 +337,7 @@ func (e *testEdge) drained() {
 // quiesced waits until nothing is pending anywhere and every edge has seen all.
 func quiesced(t testing.TB, h *testHub, edges ...*testEdge) {
 	t.Helper()
-	defer func() {
-		if t.Failed() {
-			for _, e := range edges {
-				caughtUp, err := e.sync.State()
-				t.Logf("%s: %+v, caught up %v, error %v; the hub is at %d", e.id, e.store.Status(), caughtUp, err, h.revisions())
-				list, err := e.store.List(t.Context(), "", "", 5)
-				t.Logf("%+v %v", list, err)
-			}
-		}
-	}()
-	eventually(t, "everything is equal", func() bool {
+	quiet := func() bool {
 		for _, e := range edges {
 			if s := e.store.Status(); s.Pending > 0 {
 				return false
@@ -360,7 +350,18 @@ func quiesced(t testing.TB, h *testHub, edges ...*testEdge) {
 			}
 		}
 		return h.revisions() == last
-	})
+	}
+	for end := time.Now().Add(patience); !quiet(); {
+		if time.Now().After(end) {
+			for _, e := range edges {
+				caughtUp, err := e.sync.State()
+				list, _ := e.store.List(t.Context(), "", "", 5)
+				t.Logf("%s: %+v, caught up %v, error %v, %+v", e.id, e.store.Status(), caughtUp, err, list)
+			}
+			t.Fatalf("in vain waited until everything is equal; the hub is at %d", h.revisions())
+		}
+		<-time.After(2 * time.Millisecond)
+	}
 }
 
 // equal holds every edge against the hub.
