@@ -65,6 +65,7 @@ type Engine struct {
 	wasm     *wasm.Host
 	setup    atomic.Pointer[setup]
 	control  *control
+	keyed    *keyedStores
 	retrying gosync.Mutex         // held for one retry of dead letters
 	marks    map[string]waterMark // as last saved; Open's, then housekeeping's
 
@@ -98,6 +99,7 @@ func Catalog() config.Catalog {
 		c.Collects = append(c.Collects, k.Spec)
 	}
 	c.Remotes = sync.Specs()
+	c.Strategies = plugins.Strategies()
 	c.Capabilities = wasm.Capabilities()
 	return c
 }
@@ -140,10 +142,12 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.openStore,     // what was acknowledged before
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
+		e.openKeyed,     // with plugins that resolve conflicts
 		e.openPipelines, // on plugins and store
 		e.openRemotes,   // on pipelines and broker
-		e.flushMeta,     // of the streams they have made
-		e.openControl,   // answers about all of it
+		e.openKeyedSyncs,
+		e.flushMeta,   // of the streams they have made
+		e.openControl, // answers about all of it
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -188,7 +192,7 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budget - budget/queueShare - budget/deadLetterShare,
+		MaxBytes: budgetOfRecords(e.config()),
 	})
 	if err != nil {
 		return err
@@ -236,6 +240,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		parts.Go(func() { r.sender.Run(background) })
 	}
 	parts.Go(func() { e.housekeep(background) })
+	e.runKeyed(background, &parts)
 
 	collecting, stopCollecting := context.WithCancel(ctx)
 	defer stopCollecting()

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/edged/edged/engine/alert"
 	"github.com/edged/edged/engine/collect"
 	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/wasm"
 )
@@ -31,7 +31,8 @@ type pipeline struct {
 	plugins    map[string]*wasm.Plugin // its own, by the name of their block
 	transforms []transform
 	sources    []*source
-	base       Counts // what it had when this process opened it
+	keyed      *keyed.Store // nil: its records follow one another
+	base       Counts       // what it had when this process opened it
 }
 
 // transform is one transform stage.
@@ -100,6 +101,9 @@ func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipel
 		return nil, nil, err
 	}
 	p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
+	if cfg.Keyed != nil {
+		p.keyed = e.Keyed(cfg.Name)
+	}
 	var diags hcl.Diagnostics
 	if p.plugins, diags = e.loadPlugins(ctx, set, transformPlugins(cfg)); !diags.HasErrors() {
 		for _, t := range cfg.Transforms {
@@ -195,11 +199,10 @@ func (e *Engine) runSourceOnce(ctx, hard context.Context, p *pipeline, s *source
 		defer close(done)
 		w.run(hard)
 	}()
-	var position json.RawMessage
-	if at := p.lane.Position(s.name); at != nil {
-		position = at
+	position, err := e.sourcePosition(ctx, p, s.name)
+	if err == nil {
+		err = s.source.Run(ctx, position, w)
 	}
-	err := s.source.Run(ctx, position, w)
 	w.end()
 	<-done
 	return errors.Join(err, w.err())

@@ -135,6 +135,15 @@ type Item struct {
 	Body []byte
 }
 
+// Check says why an item cannot be stored; see [ErrRefused].
+func Check(i Item) error {
+	if err := CheckKey(i.Key); err != nil {
+		return err
+	}
+	_, err := newValue(i.Body, false)
+	return err
+}
+
 // PutAll stores values, all with one flush, and with them where their source
 // continues; position may be nil. Items that cannot be stored have their reason
 // in refused, at their place, and the others are stored. What is on the disk
