@@ -33,6 +33,7 @@ type keeper struct {
 	messages uint64
 	kept     uint64    // everything from here on is younger than keep
 	looked   time.Time // when that was found
+	expired  time.Time // when the queue was last looked through for expired messages
 }
 
 // free removes what every remote has and has kept long enough and, when a store
@@ -53,6 +54,9 @@ func (k *keeper) free(ctx context.Context) error {
 		if err := e.discardRecords(ctx); err != nil {
 			return err
 		}
+	}
+	if err := k.expire(ctx); err != nil {
+		return err
 	}
 	purged, err = k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
 	if err != nil {

@@ -25,6 +25,9 @@ type commit struct {
 	// Discarded are the numbers that were dropped by policy before every remote
 	// had them (I7), oldest first; the oldest ranges are forgotten.
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
+	// Expired are likewise those that were dropped because they had passed their
+	// time to live.
+	Expired [][2]uint64 `json:"expired,omitempty"`
 }
 
 const (
@@ -171,6 +174,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
+		}
+		for _, d := range g.expire {
+			c.next.Counts.Expired += d[1] - d[0] + 1
+			c.next.Expired = addRange(c.next.Expired, d)
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)

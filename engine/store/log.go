@@ -111,6 +111,7 @@ type Counts struct {
 	DeadLetters uint64 `json:"dead_letters,omitempty"`
 	Dropped     uint64 `json:"dropped,omitempty"`   // by a transform, on purpose
 	Discarded   uint64 `json:"discarded,omitempty"` // stored, and dropped for want of room before they were synced
+	Expired     uint64 `json:"expired,omitempty"`   // stored, and dropped because their time to live was over
 }
 
 func (c *Counts) add(d Counts) {
@@ -120,6 +121,7 @@ func (c *Counts) add(d Counts) {
 	c.DeadLetters += d.DeadLetters
 	c.Dropped += d.Dropped
 	c.Discarded += d.Discarded
+	c.Expired += d.Expired
 }
 
 // Group is what one caller appends at once to one lane.
@@ -138,6 +140,7 @@ type Group struct {
 	lane    *Lane
 	era     *Era        // begin this era
 	discard [][2]uint64 // note these numbers as discarded
+	expire  [][2]uint64 // note these numbers as expired
 }
 
 func (g *Group) bytes() (n int) {
