@@ -93,7 +93,7 @@ func (e *Engine) onQueue(r *http.Request) (queue.MessageFilter, queue.Standing, 
 // not.
 func (e *Engine) deliveries(m *queue.Waiting) (all []queue.Delivery) {
 	lane := e.queue.Lane(m.Priority)
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.Feed.Lane != lane || r.wants != nil && !r.wants(m.Pipeline, m.Topic) {
 				continue
@@ -116,7 +116,7 @@ func (e *Engine) deliveries(m *queue.Waiting) (all []queue.Delivery) {
 func (e *Engine) passed(p record.Priority) uint64 {
 	lane := e.queue.Lane(p)
 	passed, found := lane.Last(), false
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.Feed.Lane == lane {
 				at, _, _ := f.Status()

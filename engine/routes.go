@@ -40,7 +40,7 @@ func newRoute(p *config.Pipeline, s *config.Sync) *route {
 // of others, by pipeline and topic. It returns nil when all of them are.
 func (e *Engine) wants(syncs map[*pipeline]*config.Sync) func(pipeline, topic string) bool {
 	routes := map[string]*route{}
-	all := len(syncs) == len(e.pipelines)
+	all := len(syncs) == len(e.pipelines())
 	for p, s := range syncs {
 		routes[p.cfg.Name] = newRoute(p.cfg, s)
 		all = all && s.Topics == nil

@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Expire drops the numbers from first to last, the oldest that the lane holds,
@@ -13,23 +11,16 @@ import (
 // wait in vain. That they have expired is durable first (I7). It returns the last
 // number that went, 0 when none did, and works while the log is full.
 func (l *Lane) Expire(ctx context.Context, first, last uint64) (uint64, error) {
-	log := l.log
-	seq, err := l.Find(ctx, min(last+1, l.Last()))
-	if err != nil || seq == 0 {
+	found, err := l.find(ctx, min(last+1, l.Last()))
+	if err != nil || found.pack == nil || found.first <= first { // nil: purged meanwhile
 		return 0, err
 	}
-	p, _, err := l.at(ctx, seq)
-	if err != nil || p == nil || p.first <= first { // nil: purged meanwhile
-		return 0, err
-	}
-	last = p.first - 1
-	if err := log.commit(ctx, []*Group{{lane: l, expire: [][2]uint64{{first, last}}}}); err != nil {
+	last = found.first - 1
+	if err := l.log.commit(ctx, []*Group{{lane: l, expire: [][2]uint64{{first, last}}}}); err != nil {
 		return 0, fmt.Errorf("expiring %s %d to %d: %w", l.name, first, last, err)
 	}
-	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(seq)); err != nil {
+	if err := l.purgeBelow(ctx, found.seq); err != nil {
 		return 0, fmt.Errorf("expiring %s %d to %d: %w", l.name, first, last, err)
 	}
-	err = log.measure(ctx)
-	log.room.Broadcast()
-	return last, err
+	return last, l.log.purged(ctx)
 }

@@ -138,6 +138,7 @@ func (r *run) replay(ctx context.Context, items int, fault *Fault) error {
 func (r *run) blame(f *Fault) string {
 	p := r.plugin
 	r.faults++
+	p.noteFault(f)
 	p.breaker.note(0, true, p.host.now())
 	if state, until, _ := p.breaker.state(p.host.now()); state == BreakerOpen {
 		p.host.log.LogAttrs(context.Background(), slog.LevelWarn, "plugin rests after too many faults",
@@ -185,6 +186,9 @@ func (r *run) serve(ctx context.Context, n, size int) error {
 	inst.now, inst.kv, inst.metrics = r.now, r.kv, inst.metrics[:0]
 	inst.begin(ctx, p.limits.Time, p.limits.Fuel)
 	defer func() { p.fuel.Add(uint64(inst.used())) }()
+	if p.extism != nil {
+		return r.serveExtism(ctx)
+	}
 	entry, name := inst.transform, exportTransform
 	if _, resolves := r.x.(*ResolveOutput); resolves {
 		entry, name = inst.resolve, exportResolve
