@@ -55,14 +55,24 @@ type testHub struct {
 
 func startHub(t testing.TB, dir string) *testHub {
 	t.Helper()
-	h, err := hub.Start(t.Context(), hub.Options{LeafListen: "127.0.0.1:0", ClientListen: "127.0.0.1:0", DataDir: dir})
+	h := &testHub{t: t, dir: dir, leaf: "nats-leaf://127.0.0.1:0"}
+	h.start()
+	t.Cleanup(h.close)
+	return h
+}
+
+// start starts the hub on its directory, at the address it had before.
+func (h *testHub) start() {
+	h.t.Helper()
+	var err error
+	h.h, err = hub.Start(context.Background(), hub.Options{
+		LeafListen: strings.TrimPrefix(h.leaf, "nats-leaf://"), ClientListen: "127.0.0.1:0", DataDir: h.dir,
+	})
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	th := &testHub{t: t, h: h, dir: dir, leaf: h.LeafURL()}
-	th.connect(h.ClientURL())
-	t.Cleanup(th.close)
-	return th
+	h.leaf = h.h.LeafURL()
+	h.connect(h.h.ClientURL())
 }
 
 func (h *testHub) connect(url string) {
