@@ -503,3 +503,16 @@ func (l *lossy) Swap(ctx context.Context, key string, v *keyed.Value, expect uin
 	}
 	return revision, err
 }
+
+// refusing is a hub that takes nothing, while it is told to.
+type refusing struct {
+	keyed.Hub
+	refuse *bool
+}
+
+func (r *refusing) Swap(ctx context.Context, key string, v *keyed.Value, expect uint64) (uint64, error) {
+	if *r.refuse {
+		return 0, errLost
+	}
+	return r.Hub.Swap(ctx, key, v, expect)
+}

@@ -65,7 +65,9 @@ const (
 // address 1024.
 func badModule(body []byte, data []byte) []byte {
 	uleb := func(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
-	section := func(id byte, content []byte) []byte { return append(append([]byte{id}, uleb(len(content))...), content...) }
+	section := func(id byte, content []byte) []byte {
+		return append(append([]byte{id}, uleb(len(content))...), content...)
+	}
 	vec := func(items ...[]byte) []byte {
 		out := uleb(len(items))
 		for _, item := range items {
