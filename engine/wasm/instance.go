@@ -112,6 +112,9 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 		return err // mod is an interface that holds a nil pointer then
 	}
 	inst.mod = mod
+	if !p.host.metered {
+		return nil
+	}
 	var ok bool
 	if inst.fuel, ok = mod.ExportedGlobal(meter.ExportName).(api.MutableGlobal); !ok {
 		return fmt.Errorf("the rewritten module has no %s", meter.ExportName)
@@ -121,6 +124,9 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 
 func (inst *instance) applyConfig(ctx context.Context) error {
 	config := inst.plugin.config
+	if inst.plugin.unconfigured {
+		return nil
+	}
 	if inst.configure == nil {
 		if config != nil {
 			return fmt.Errorf("it takes no config, but one is given: it does not export %s", exportConfigure)

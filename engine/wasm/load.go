@@ -101,6 +101,9 @@ type Module struct {
 	Limits Limits
 	// Allow lists the capabilities granted; see [Capabilities].
 	Allow []string
+	// Unconfigured leaves edged_configure out: for a look at a module whose
+	// config is not known. It is not to be given work.
+	Unconfigured bool
 }
 
 // Description is what a module tells of itself with edged_describe. All of it
@@ -218,6 +221,9 @@ func (h *Host) compile(ctx context.Context, code []byte) (_ wazero.CompiledModul
 	metered, err := meter.Rewrite(code)
 	if err != nil {
 		return nil, err
+	}
+	if !h.metered {
+		metered = code
 	}
 	return h.runtime.CompileModule(ctx, metered)
 }

@@ -30,6 +30,8 @@ type Plugin struct {
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
+	// unconfigured: instances are started without edged_configure.
+	unconfigured bool
 
 	// batch is how many records a call may have. It shrinks for a plugin that
 	// does not manage as many within its limits.
@@ -93,6 +95,7 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 		transforms: compiled.ExportedFunctions()[exportTransform] != nil,
 		impure:     pure(compiled),
 	}
+	p.unconfigured = m.Unconfigured
 	p.batch.Store(callItems)
 	for range h.workers {
 		p.slots <- struct{}{}
