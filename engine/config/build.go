@@ -62,7 +62,11 @@ func plugin(a Args) Plugin {
 		p.Module = filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(p.Module))
 	}
 	if limits, ok := a.Block("limits"); ok {
-		p.Limits = Limits{Memory: limits.Size("memory"), Time: limits.Duration("time"), Output: limits.Size("output")}
+		p.Limits = Limits{
+			Memory: limits.Size("memory"), Time: limits.Duration("time"), Fuel: limits.Int("fuel"),
+			Output: limits.Size("output"), RecordOutput: limits.Size("record_output"),
+			LogLines: int(limits.Int("log")), KV: limits.Size("kv"),
+		}
 	}
 	return p
 }
@@ -76,7 +80,9 @@ func (b *builder) pipeline(a Args) Pipeline {
 	}
 	for _, t := range a.Blocks("transform") {
 		if ref := t.BlockRef("plugin"); len(t.labels) == 1 && len(ref) == 1 {
-			p.Transforms = append(p.Transforms, Transform{Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), Range: t.Range})
+			p.Transforms = append(p.Transforms, Transform{
+				Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), WhenResting: t.String("when_resting"), Range: t.Range,
+			})
 		}
 	}
 	for _, t := range a.Blocks("alert") {

@@ -15,7 +15,7 @@ func language(catalog Catalog) Spec {
 	return Spec{
 		Name:    "file",
 		Summary: "A pipeline file holds blocks; a directory of files is one configuration.",
-		Blocks:  []Spec{edgeSpec(), remoteSpec(catalog), pluginSpec(), pipelineSpec(catalog)},
+		Blocks:  []Spec{edgeSpec(), remoteSpec(catalog), pluginSpec(catalog), pipelineSpec(catalog)},
 	}
 }
 
@@ -51,7 +51,7 @@ func remoteSpec(catalog Catalog) Spec {
 	}
 }
 
-func pluginSpec() Spec {
+func pluginSpec(catalog Catalog) Spec {
 	return Spec{
 		Name:    "plugin",
 		Summary: "A WebAssembly module that transforms records or resolves conflicts.",
@@ -62,7 +62,7 @@ func pluginSpec() Spec {
 			{Name: "module", Type: String, Required: true, Check: isModule, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
 			{Name: "sha256", Type: String, Check: isSHA256, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
 			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
-			{Name: "allow", Type: StringList, Doc: "What of the host the module may use: `log` (write to the log) and `clock` (the time of its call). A module that imports anything else, or what is not listed here, is refused when it is loaded."},
+			{Name: "allow", Type: StringList, Enum: catalog.Capabilities, Doc: "What of the host the module may use: `log` (write to the log), `clock` (the time of its call), `config` (read the device configuration), `kv` (keep keys of its own, stored together with the records), `metric` (counters that `edged status` shows). A module that imports anything else, or what is not listed here, is refused when it is loaded. A plugin that resolves conflicts may be given `log` only."},
 		},
 		Blocks: []Spec{{
 			Name:    "limits",
@@ -70,11 +70,16 @@ func pluginSpec() Spec {
 			Args: []Arg{
 				{Name: "memory", Type: Size, Min: "64KiB", Max: "1GiB", Doc: "Linear memory; 16MiB when it is not given."},
 				{Name: "time", Type: Duration, Min: "1ms", Max: "1m", Doc: "Time per call; 50ms when it is not given. A call that takes longer is stopped, and the record it stopped at goes to the dead letters."},
-				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return; 8MiB when it is not given."},
+				{Name: "fuel", Type: Int, Min: "1000", Max: "1000000000000", Doc: "The most that one call may use, about one for an instruction; when it is not given, only `time` bounds a call. Unlike time it is the same on every machine: `edged status` shows what is used."},
+				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return; 8MiB when it is not given. A call has up to 64 records."},
+				{Name: "record_output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that may come out of one record; 4MiB when it is not given."},
+				{Name: "log", Type: Int, Min: "1", Max: "100000", Doc: "Lines that it may log in a second; 100 when it is not given. What is more is counted and left out."},
+				{Name: "kv", Type: Size, Min: "1KiB", Max: "256KiB", Doc: "Bytes of the keys and values that it keeps in one pipeline, with 16 for each key; 64KiB when it is not given."},
 			},
 			Example: `limits {
   memory = "32MiB"
   time   = "50ms"
+  kv     = "128KiB"
 }
 `,
 		}},
@@ -122,6 +127,7 @@ func transformSpec() Spec {
 		Args: []Arg{
 			{Name: "plugin", Type: BlockRef, Refers: "plugin", Required: true, Doc: "The plugin block to run."},
 			{Name: "on_error", Type: String, Default: `"dead_letter"`, Enum: []string{"dead_letter", "pass"}, Doc: "What becomes of a record that the plugin fails on: `dead_letter` keeps it with the error among the dead letters, `pass` goes on with the record as it was."},
+			{Name: "when_resting", Type: String, Default: `"wait"`, Enum: []string{"wait", "on_error"}, Doc: "What becomes of records that come while the plugin rests. After 10 faults in a row, or more than 50 among the last 100 records, it rests: for a second, then twice as long each time up to a minute; after each rest one record decides. `wait` keeps the pipeline waiting, and its sources with it; `on_error` does with the records as `on_error` says."},
 		},
 		Example: `transform "dew_point" {
   plugin = plugin.dew_point

@@ -44,7 +44,9 @@ type Plugin struct {
 	idle   []*instance
 	closed bool
 
-	metrics map[string]float64 // of the plugin's own, guarded by mu
+	metrics   map[string]float64 // of the plugin's own, guarded by mu
+	byKind    map[FaultKind]uint64
+	lastFault string
 
 	stats
 	breaker    breaker
@@ -66,6 +68,10 @@ type Stats struct {
 	Passed, Emitted, Dropped, Failed, Faulted uint64
 	// Skipped counts records and conflicts that came while the plugin rested.
 	Skipped uint64
+	// FaultsByKind counts faults of single records and conflicts, and LastFault
+	// is the last of them.
+	FaultsByKind map[FaultKind]uint64
+	LastFault    string
 	// Breaker says whether the plugin rests after too many faults, RestsUntil
 	// how long, and Rests how often it has.
 	Breaker    BreakerState
@@ -129,7 +135,7 @@ func (p *Plugin) Resolves() bool { return p.impure == nil }
 // Stats returns the counters. They are read one by one while calls may run.
 func (p *Plugin) Stats() Stats {
 	p.mu.Lock()
-	metrics := maps.Clone(p.metrics)
+	metrics, byKind, lastFault := maps.Clone(p.metrics), maps.Clone(p.byKind), p.lastFault
 	p.mu.Unlock()
 	state, until, rests := p.breaker.state(p.host.now())
 	return Stats{
@@ -137,8 +143,19 @@ func (p *Plugin) Stats() Stats {
 		Calls: p.calls.Load(), Records: p.records.Load(), Conflicts: p.conflicts.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
 		Dropped: p.dropped.Load(), Failed: p.failed.Load(), Faulted: p.faults.Load(),
 		Replays: p.replays.Load(), Fuel: p.fuel.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
-		Metrics: metrics,
+		Metrics: metrics, FaultsByKind: byKind, LastFault: lastFault,
 	}
+}
+
+// noteFault counts a fault of a single item.
+func (p *Plugin) noteFault(f *Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byKind == nil {
+		p.byKind = map[FaultKind]uint64{}
+	}
+	p.byKind[f.Kind]++
+	p.lastFault = f.Error()
 }
 
 // acquire waits for a slot.

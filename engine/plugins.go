@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/wasm"
+	"github.com/edged/edged/plugins"
+)
+
+// builtinPrefix marks a module that comes with edged.
+const builtinPrefix = "builtin:"
+
+// openPlugins starts the plugin host and loads the plugins that no transform
+// uses: resolvers. Each pipeline loads those of its transforms for itself, so
+// that neither memory, instances nor a rest are shared between pipelines (I8).
+func (e *Engine) openPlugins(ctx context.Context) error {
+	if len(e.config().Plugins) == 0 {
+		return nil
+	}
+	if err := e.openPluginHost(ctx); err != nil {
+		return err
+	}
+	set := e.setup.Load()
+	var diags hcl.Diagnostics
+	if set.plugins, diags = e.loadPlugins(ctx, set.cfg, unusedPlugins(set.cfg)); diags.HasErrors() {
+		return diags
+	}
+	return nil
+}
+
+// openPluginHost starts the plugin host if that has not been done.
+func (e *Engine) openPluginHost(ctx context.Context) (err error) {
+	if e.wasm != nil {
+		return nil
+	}
+	e.wasm, err = wasm.NewHost(ctx, wasm.Options{
+		CacheDir: filepath.Join(e.dataDir, "wasm-cache"), Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.deviceConfig,
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose("plugin host", e.wasm.Close)
+	return nil
+}
+
+// deviceConfig answers config_get.
+func (e *Engine) deviceConfig(string) ([]byte, bool) { return nil, false }
+
+// unusedPlugins lists the plugin blocks that no transform names.
+func unusedPlugins(cfg *config.Config) []string {
+	used := map[string]bool{}
+	for i := range cfg.Pipelines {
+		for _, name := range transformPlugins(&cfg.Pipelines[i]) {
+			used[name] = true
+		}
+	}
+	var unused []string
+	for i := range cfg.Plugins {
+		if name := cfg.Plugins[i].Name; !used[name] {
+			unused = append(unused, name)
+		}
+	}
+	return unused
+}
+
+// transformPlugins lists the plugins that a pipeline's transforms name, each
+// once, in the order of the file.
+func transformPlugins(p *config.Pipeline) []string {
+	var names []string
+	for i := range p.Transforms {
+		if name := p.Transforms[i].Plugin; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// loadPlugins loads the named plugin blocks and reports all that cannot be
+// loaded; then none stays loaded.
+func (e *Engine) loadPlugins(ctx context.Context, cfg *config.Config, names []string) (map[string]*wasm.Plugin, hcl.Diagnostics) {
+	loaded := map[string]*wasm.Plugin{}
+	var diags hcl.Diagnostics
+	for i := range cfg.Plugins {
+		block := &cfg.Plugins[i]
+		if !slices.Contains(names, block.Name) {
+			continue
+		}
+		p, err := e.loadPlugin(ctx, block)
+		if err != nil {
+			diags = append(diags, diagnostic(block.Range, "Plugin cannot be loaded", err))
+			continue
+		}
+		loaded[block.Name] = p
+	}
+	if diags.HasErrors() {
+		e.closePlugins(ctx, loaded)
+		return nil, diags
+	}
+	return loaded, nil
+}
+
+// closePlugins frees plugins that nothing uses any more.
+func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*wasm.Plugin) {
+	for name, p := range loaded {
+		if err := p.Close(ctx); err != nil {
+			e.log.Warn("closing a plugin", "plugin", name, "error", err)
+		}
+	}
+}
+
+func (e *Engine) loadPlugin(ctx context.Context, p *config.Plugin) (*wasm.Plugin, error) {
+	code, err := moduleCode(p.Module)
+	if err != nil {
+		return nil, err
+	}
+	return e.wasm.Load(ctx, wasm.Module{
+		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
+		Limits: wasm.Limits{
+			Memory: p.Limits.Memory, Time: p.Limits.Time, Fuel: p.Limits.Fuel, Output: p.Limits.Output,
+			RecordOutput: p.Limits.RecordOutput, LogLines: p.Limits.LogLines, KV: p.Limits.KV,
+		},
+	})
+}
+
+// moduleCode reads a module: a file, or one that comes with edged.
+func moduleCode(module string) ([]byte, error) {
+	if name, ok := strings.CutPrefix(module, builtinPrefix); ok {
+		code, ok := plugins.Builtin(name)
+		if !ok {
+			return nil, fmt.Errorf("there is no built-in plugin %q; there are: %s", name, strings.Join(plugins.Names(), ", "))
+		}
+		return code, nil
+	}
+	return os.ReadFile(module)
+}
+
+// errNoTransform is told of a transform's plugin.
+var errNoTransform = errors.New("the module does not export edged_transform, so it is no transform: a sync block may name it as a resolver")
+
+// openResolver loads a plugin that resolves conflicts: that of a plugin block
+// ("plugin.x" is written "x") or, with the prefix "builtin:", a conflict strategy
+// that comes with edged. It is the caller's own and must be closed by it, or
+// lives as long as the engine.
+func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, error) {
+	if err := e.openPluginHost(ctx); err != nil {
+		return nil, err
+	}
+	block := &config.Plugin{Name: name, Module: name}
+	if !strings.HasPrefix(name, builtinPrefix) {
+		i := slices.IndexFunc(e.config().Plugins, func(p config.Plugin) bool { return p.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no plugin block %q", name)
+		}
+		block = &e.config().Plugins[i]
+	}
+	p, err := e.loadPlugin(ctx, block)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.CanResolve(); err != nil {
+		return nil, errors.Join(err, p.Close(ctx))
+	}
+	return p, nil
+}
