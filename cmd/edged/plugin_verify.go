@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/edged/edged/engine/plugindev"
 	"github.com/edged/edged/engine/plugindev/conformance"
+	"github.com/edged/edged/engine/wasm"
 )
 
 func newPluginVerifyCommand() *cobra.Command {
@@ -56,8 +59,12 @@ takes one side. The exit code is 7 when a check failed.`,
 					return err
 				}
 			}
-			report, err := conformance.Verify(cmd.Context(), opts)
+			host, err := wasm.NewHost(cmd.Context(), wasm.Options{Workers: 1})
 			if err != nil {
+				return err
+			}
+			report, err := conformance.Verify(cmd.Context(), host, opts)
+			if err = errors.Join(err, host.Close(context.WithoutCancel(cmd.Context()))); err != nil {
 				return fmt.Errorf("verifying %s: %w", args[0], err)
 			}
 			saved, err := saveExamples(save, report)

@@ -107,7 +107,7 @@ func (b *Bench) lifecycle(ctx context.Context, m *Module) (err error) {
 			return err
 		}
 		start := time.Now()
-		_, err = m.load(ctx, host)
+		_, err = m.Load(ctx, host)
 		*to = time.Since(start)
 		if err := errors.Join(err, host.Close(ctx)); err != nil {
 			return err

@@ -85,14 +85,22 @@ func Inspect(ctx context.Context, m *Module) (*Report, error) {
 	if metered, err := meter.Rewrite(m.Code); err == nil {
 		r.MeteredBytes = len(metered)
 	}
+	host, err := wasm.NewHost(ctx, wasm.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = host.Close(context.WithoutCancel(ctx)) }()
 	look := *m
 	look.Config, look.unconfigured = nil, true
-	err := look.With(ctx, wasm.Options{}, func(p *wasm.Plugin) error { return r.loaded(ctx, p) })
+	p, err := look.Load(ctx, host)
+	if err == nil {
+		err = r.loaded(ctx, p)
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err == nil {
-		if err := m.With(ctx, wasm.Options{}, func(*wasm.Plugin) error { return nil }); err != nil {
+		if _, err := m.Load(ctx, host); err != nil {
 			r.ConfigError = strings.TrimPrefix(unnamed(m.Name, err), "its config: ")
 		}
 		return r, context.Cause(ctx)

@@ -62,8 +62,8 @@ func (m *Module) Exports(name string) bool {
 	return slices.ContainsFunc(contents.Exports, func(i meter.Item) bool { return i.Name == name })
 }
 
-// load loads the module into host.
-func (m *Module) load(ctx context.Context, host *wasm.Host) (*wasm.Plugin, error) {
+// Load loads the module into host.
+func (m *Module) Load(ctx context.Context, host *wasm.Host) (*wasm.Plugin, error) {
 	return host.Load(ctx, wasm.Module{
 		Name: m.Name, Code: m.Code, Config: m.Config, Allow: m.Granted(), Limits: m.Limits, Unconfigured: m.unconfigured,
 	})
@@ -80,7 +80,7 @@ func (m *Module) With(ctx context.Context, opts wasm.Options, use func(*wasm.Plu
 			err = fmt.Errorf("closing the plugin host: %w", closeErr)
 		}
 	}()
-	plugin, err := m.load(ctx, host)
+	plugin, err := m.Load(ctx, host)
 	if err != nil {
 		return err
 	}

@@ -90,6 +90,7 @@ func noted(format string, args ...any) *finding {
 // suite is one verification under way.
 type suite struct {
 	ctx    context.Context
+	host   *wasm.Host
 	opts   Options
 	plugin *wasm.Plugin
 	gen    *generator
@@ -99,41 +100,51 @@ type suite struct {
 // depend on how busy the machine is. A guest that never ends is stopped by it, too.
 const verifyTime = 2 * time.Second
 
-// Verify makes every check that fits the module. The error is for what the
-// module is not to blame for; a module that cannot be loaded has a report with
+// Verify makes every check that fits the module, on host. The error is for what
+// the module is not to blame for; a module that cannot be loaded has a report with
 // one failed check.
-func Verify(ctx context.Context, opts Options) (*Report, error) {
-	r := &Report{}
+func Verify(ctx context.Context, host *wasm.Host, opts Options) (*Report, error) {
 	opts.Rounds = max(opts.Rounds, 1)
 	m := *opts.Module
 	if m.Limits.Time == 0 {
 		m.Limits.Time = verifyTime
 	}
 	opts.Module = &m
-	err := opts.Module.With(ctx, wasm.Options{Workers: 1}, func(p *wasm.Plugin) error {
-		r.add(check{group: "abi", name: "it loads"}, nil)
-		s := &suite{ctx: ctx, opts: opts, plugin: p}
-		for i, c := range s.checks() {
-			// Each check has random numbers of its own: one more in the middle does
-			// not change what the others try.
-			s.gen = newGenerator(rand.New(rand.NewPCG(opts.Seed, uint64(i))), p.Description(), opts)
-			found, err := c.run(s)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			r.add(c, found)
-		}
-		return nil
-	})
-	switch {
-	case ctx.Err() != nil:
+	r := &Report{}
+	loads := check{group: "abi", name: "it loads"}
+	p, err := m.Load(ctx, host)
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
-	case err != nil && len(r.Checks) == 0:
-		r.add(check{group: "abi", name: "it loads"}, failed("%s", err))
-	case err != nil:
-		return nil, err
 	}
-	return r, nil
+	if err != nil {
+		r.add(loads, failed("%s", err))
+		return r, nil
+	}
+	r.add(loads, nil)
+	s := &suite{ctx: ctx, host: host, opts: opts, plugin: p}
+	for i, c := range s.checks() {
+		// Each check has random numbers of its own: one more in the middle does
+		// not change what the others try.
+		s.gen = newGenerator(rand.New(rand.NewPCG(opts.Seed, uint64(i))), p.Description(), opts)
+		found, err := c.run(s)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", c.name, err), p.Close(context.WithoutCancel(ctx)))
+		}
+		r.add(c, found)
+	}
+	return r, p.Close(ctx)
+}
+
+// load loads a variant of the module and closes it after use.
+func (s *suite) load(m *plugindev.Module, use func(*wasm.Plugin) error) error {
+	p, err := m.Load(s.ctx, s.host)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(p), p.Close(s.ctx))
 }
 
 func (s *suite) checks() []check {
@@ -220,11 +231,11 @@ func (s *suite) refusesConfig() (*finding, error) {
 	config := join(append(split(s.opts.Module.Config), item{`"edged_verify_unknown"`, "1"}))
 	m := *s.opts.Module
 	m.Config = config
-	err := m.With(s.ctx, wasm.Options{}, func(*wasm.Plugin) error { return nil })
+	err := s.load(&m, func(*wasm.Plugin) error { return nil })
 	if err == nil {
 		return warned("it accepts the config key edged_verify_unknown: a misspelled key will go unnoticed"), nil
 	}
-	return nil, context.Cause(s.ctx)
+	return nil, nil
 }
 
 // inboxes asks for room of many sizes, again and again: the host asks before

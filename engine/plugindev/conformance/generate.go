@@ -243,13 +243,30 @@ func smallerObjects(object []byte) [][]byte {
 		out = append(out, join(slices.Delete(slices.Clone(items), i, i+1)))
 	}
 	for i := range items {
-		for _, plain := range []string{"1", `""`} {
+		for _, plain := range append(inside(items[i].value), "1", `""`) {
 			if len(plain) < len(items[i].value) {
 				other := slices.Clone(items)
 				other[i].value = plain
 				out = append(out, join(other))
 			}
 		}
+	}
+	return out
+}
+
+// inside lists the values that an array or object has.
+func inside(value string) []string {
+	var values []json.RawMessage
+	if value[0] == '[' && json.Unmarshal([]byte(value), &values) == nil {
+		out := make([]string, len(values))
+		for i := range values {
+			out[i] = string(values[i])
+		}
+		return out
+	}
+	var out []string
+	for _, it := range split([]byte(value)) {
+		out = append(out, it.value)
 	}
 	return out
 }

@@ -205,7 +205,7 @@ func (s *suite) unusualConflicts() (*finding, error) {
 		return wasm.Version{Key: "k/ü \" .", Device: "d", DataType: "t", WallNS: epoch.UnixNano() + age, Body: []byte(body), Deleted: body == ""}
 	}
 	values := append([]string{"", "1", `"text"`, "[1,2]", "null", "{}", ` {"a":1}`, `{"a":` + deep() + `}`}, unusualPayloads()...)
-	n := 0
+	var all []wasm.Conflict
 	for i, x := range values {
 		for _, y := range []string{values[(i+1)%len(values)], `{"a":2,"b":[]}`, x} {
 			base := at(0, `{"a":0}`)
@@ -214,19 +214,26 @@ func (s *suite) unusualConflicts() (*finding, error) {
 				{Base: &base, Local: at(2, x), Remote: at(1, y)},
 				{Base: &base, Local: at(1, y), Remote: at(2, x)},
 			} {
-				c.Remote.ClockQuality = wasm.ClockQuality(n % 3)
-				n++
-				_, fault, err := s.resolve([]wasm.Conflict{c}, nil)
-				if err != nil {
-					return nil, err
-				}
-				if fault != nil {
-					return &finding{status: Fail, detail: fault.Error(), conflicts: []wasm.Conflict{c}}, nil
-				}
+				c.Remote.ClockQuality = wasm.ClockQuality(len(all) % 3)
+				all = append(all, c)
 			}
 		}
 	}
-	return noted("%d conflicts", n), nil
+	found := noted("%d conflicts", len(all))
+	err := s.with(func(p *wasm.Probe) error {
+		for i := range all {
+			_, fault, err := s.resolveOn(p, all[i:i+1], nil)
+			if err != nil {
+				return err
+			}
+			if fault != nil {
+				found = &finding{status: Fail, detail: fault.Error(), conflicts: all[i : i+1]}
+				return nil
+			}
+		}
+		return nil
+	})
+	return found, err
 }
 
 func (s *suite) randomConflicts() (*finding, error) {

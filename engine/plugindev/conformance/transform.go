@@ -248,23 +248,40 @@ func (s *suite) unusual() (*finding, error) {
 	for _, at := range []time.Time{time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Unix(0, 0)} {
 		records = append(records, record.Record{ID: long, DeviceID: long, DataType: long, Timestamp: at, Payload: []byte(`{"a":1}`)})
 	}
-	for _, r := range records {
-		in := []record.Record{r}
-		rep, err := s.once(in, nil)
-		if err != nil {
-			return nil, err
-		}
-		if rep.fault == nil {
-			continue
-		}
-		what := rep.fault
-		in = shrink(in, func(in []record.Record) bool {
-			rep, err := s.once(in, nil)
-			return err == nil && rep.fault != nil
-		}, smallerRecords)
-		return &finding{status: Fail, detail: what.Error(), records: in}, nil
+	faulty, err := s.firstFault(records)
+	if err != nil || faulty < 0 {
+		return noted("%d records", len(records)), err
 	}
-	return noted("%d records", len(records)), nil
+	in := shrink(records[faulty:faulty+1], func(in []record.Record) bool {
+		rep, err := s.once(in, nil)
+		return err == nil && rep.fault != nil
+	}, smallerRecords)
+	rep, err := s.once(in, nil)
+	if rep.fault == nil {
+		return &finding{status: Fail, detail: "a fault, which a fresh instance does not have", records: in}, err
+	}
+	return &finding{status: Fail, detail: rep.fault.Error(), records: in}, err
+}
+
+// firstFault gives records one by one to one instance and returns the first that
+// is a fault; -1: none is.
+func (s *suite) firstFault(records []record.Record) (int, error) {
+	faulty := -1
+	err := s.with(func(p *wasm.Probe) error {
+		out := s.newOutput()
+		for i := range records {
+			var rep reply
+			if err := s.call(p, out, records[i:i+1], nil, &rep); err != nil {
+				return err
+			}
+			if rep.fault != nil {
+				faulty = i
+				return nil
+			}
+		}
+		return nil
+	})
+	return faulty, err
 }
 
 func (s *suite) random() (*finding, error) {
@@ -334,7 +351,7 @@ func (s *suite) littleMemory() (*finding, error) {
 	m := *s.opts.Module
 	m.Limits.Memory = started + 64<<10
 	found := noted("%d KiB are enough", m.Limits.Memory>>10)
-	err := m.With(s.ctx, wasm.Options{Workers: 1}, func(p *wasm.Plugin) error {
+	err := s.load(&m, func(p *wasm.Plugin) error {
 		small := *s
 		small.plugin = p
 		for size := 1 << 10; size <= record.MaxPayloadBytes; size *= 2 {
