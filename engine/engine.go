@@ -75,6 +75,7 @@ type Engine struct {
 // changed, only replaced.
 type setup struct {
 	cfg       *config.Config
+	trust     wasm.Trust
 	plugins   map[string]*wasm.Plugin // those that no pipeline has for its own
 	pipelines []*pipeline
 	remotes   []*remote

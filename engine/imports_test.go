@@ -24,17 +24,21 @@ const module = "github.com/edged/edged"
 // its place in the house before it grows.
 var arrows = map[string]arrow{
 	// on the ground
-	"engine/record": {stdlibOnly: true},
-	"engine/expr":   {ours: words("engine/record"), libraries: words("hcl")},
+	"engine/record":    {stdlibOnly: true},
+	"engine/wasm/sign": {stdlibOnly: true},
+	"engine/expr":      {ours: words("engine/record"), libraries: words("hcl")},
 
 	// these three never import each other
-	"engine/config": {ours: words("engine/expr engine/record"), libraries: words("hcl")},
-	"engine/wasm":   {ours: words("engine/record engine/wasm/meter"), libraries: words("wazero")},
+	"engine/config": {ours: words("engine/expr engine/record engine/wasm/sign"), libraries: words("hcl")},
+	"engine/wasm":   {ours: words("engine/record engine/wasm/meter engine/wasm/sign"), libraries: words("wazero")},
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
 	"engine/store": {ours: words("engine/broker engine/record"), libraries: words("nats")},
 	"engine/queue": {ours: words("engine/record engine/store"), libraries: words("nats")},
+
+	"engine/keyed/table": {ours: words("engine/broker"), libraries: words("nats")},
+	"engine/keyed":       {ours: words("engine/broker engine/keyed/table engine/record"), libraries: words("nats")},
 
 	// the stages
 	"engine/collect": {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl nats")},
@@ -44,17 +48,17 @@ var arrows = map[string]arrow{
 		ours:      words("engine/batch engine/broker engine/config engine/queue engine/record engine/store"),
 		libraries: words("hcl nats"),
 	},
-	"engine/hub": {ours: words("engine/broker engine/record engine/sync"), libraries: words("nats")},
+	"engine/hub": {ours: words("engine/broker engine/keyed engine/record engine/sync"), libraries: words("nats")},
 
 	// what assembles the parts, and what starts the process
 	"engine": {
 		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 	"cmd/edged": {
 		ours: words("engine plugins sdk engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/plugindev engine/plugindev/conformance engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/keyed engine/plugindev engine/plugindev/conformance engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 
@@ -71,7 +75,7 @@ var arrows = map[string]arrow{
 	"plugins/...": {ours: words("sdk/go"), stdlibOnly: true},
 	"benchmarks/...": {
 		ours: words("engine plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 }

@@ -77,7 +77,7 @@ func (e *Engine) openPipelines(ctx context.Context) error {
 	set := e.setup.Load()
 	var diags hcl.Diagnostics
 	for i := range set.cfg.Pipelines {
-		p, more, err := e.openPipeline(ctx, set.cfg, &set.cfg.Pipelines[i])
+		p, more, err := e.openPipeline(ctx, set, &set.cfg.Pipelines[i])
 		if err != nil {
 			return err
 		}
@@ -94,14 +94,14 @@ func (e *Engine) openPipelines(ctx context.Context) error {
 // openPipeline opens the lane, the plugins and the sources of one pipeline. It
 // starts nothing. The diagnostics are about what the files say; then nothing
 // stays open.
-func (e *Engine) openPipeline(ctx context.Context, all *config.Config, cfg *config.Pipeline) (*pipeline, hcl.Diagnostics, error) {
+func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipeline) (*pipeline, hcl.Diagnostics, error) {
 	lane, err := e.records.Lane(ctx, cfg.Name)
 	if err != nil {
 		return nil, nil, err
 	}
 	p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
 	var diags hcl.Diagnostics
-	if p.plugins, diags = e.loadPlugins(ctx, all, transformPlugins(cfg)); !diags.HasErrors() {
+	if p.plugins, diags = e.loadPlugins(ctx, set, transformPlugins(cfg)); !diags.HasErrors() {
 		for _, t := range cfg.Transforms {
 			plugin := p.plugins[t.Plugin]
 			if !plugin.Transforms() {

@@ -32,6 +32,9 @@ func statusOf(p *wasm.Plugin, pipeline string) PluginStatus {
 		Breaker: string(st.Breaker), RestsUntil: st.RestsUntil, Rests: st.Rests,
 		LogLinesDropped: st.LogDropped, LastFault: st.LastFault, Metrics: st.Metrics,
 	}
+	if signature := p.Signed(); signature != nil {
+		s.SignedBy, s.Version = signature.Key.String(), signature.Manifest.Version
+	}
 	if len(st.FaultsByKind) > 0 {
 		s.FaultsByKind = map[string]uint64{}
 		for kind, n := range st.FaultsByKind {

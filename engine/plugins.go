@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/wasm"
+	"github.com/edged/edged/engine/wasm/sign"
 	"github.com/edged/edged/plugins"
 )
 
@@ -31,7 +33,10 @@ func (e *Engine) openPlugins(ctx context.Context) error {
 	}
 	set := e.setup.Load()
 	var diags hcl.Diagnostics
-	if set.plugins, diags = e.loadPlugins(ctx, set.cfg, unusedPlugins(set.cfg)); diags.HasErrors() {
+	if set.trust, diags = readTrust(&set.cfg.Edge); diags.HasErrors() {
+		return diags
+	}
+	if set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg)); diags.HasErrors() {
 		return diags
 	}
 	return nil
@@ -86,15 +91,15 @@ func transformPlugins(p *config.Pipeline) []string {
 
 // loadPlugins loads the named plugin blocks and reports all that cannot be
 // loaded; then none stays loaded.
-func (e *Engine) loadPlugins(ctx context.Context, cfg *config.Config, names []string) (map[string]*wasm.Plugin, hcl.Diagnostics) {
+func (e *Engine) loadPlugins(ctx context.Context, set *setup, names []string) (map[string]*wasm.Plugin, hcl.Diagnostics) {
 	loaded := map[string]*wasm.Plugin{}
 	var diags hcl.Diagnostics
-	for i := range cfg.Plugins {
-		block := &cfg.Plugins[i]
+	for i := range set.cfg.Plugins {
+		block := &set.cfg.Plugins[i]
 		if !slices.Contains(names, block.Name) {
 			continue
 		}
-		p, err := e.loadPlugin(ctx, block)
+		p, err := e.loadPlugin(ctx, set, block)
 		if err != nil {
 			diags = append(diags, diagnostic(block.Range, "Plugin cannot be loaded", err))
 			continue
@@ -117,30 +122,64 @@ func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*wasm.Plugi
 	}
 }
 
-func (e *Engine) loadPlugin(ctx context.Context, p *config.Plugin) (*wasm.Plugin, error) {
-	code, err := moduleCode(p.Module)
+func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (*wasm.Plugin, error) {
+	m, err := readModule(p.Module)
 	if err != nil {
 		return nil, err
 	}
-	return e.wasm.Load(ctx, wasm.Module{
-		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
-		Limits: wasm.Limits{
-			Memory: p.Limits.Memory, Time: p.Limits.Time, Fuel: p.Limits.Fuel, Output: p.Limits.Output,
-			RecordOutput: p.Limits.RecordOutput, LogLines: p.Limits.LogLines, KV: p.Limits.KV,
-		},
-	})
+	if !strings.HasPrefix(p.Module, builtinPrefix) { // those are as good as the program
+		m.Trust = set.trust
+	}
+	m.Name, m.SHA256, m.Config, m.Allow = p.Name, p.SHA256, p.Config, p.Allow
+	m.Limits = wasm.Limits{
+		Memory: p.Limits.Memory, Time: p.Limits.Time, Fuel: p.Limits.Fuel, Output: p.Limits.Output,
+		RecordOutput: p.Limits.RecordOutput, LogLines: p.Limits.LogLines, KV: p.Limits.KV,
+	}
+	if p.Extism != nil {
+		m.Extism = &wasm.Extism{Function: p.Extism.Function, Input: wasm.ExtismInput(p.Extism.Input)}
+	}
+	return e.wasm.Load(ctx, m)
 }
 
-// moduleCode reads a module: a file, or one that comes with edged.
-func moduleCode(module string) ([]byte, error) {
+// readModule reads a module, a file or one that comes with edged, and its
+// signature if there is one.
+func readModule(module string) (m wasm.Module, err error) {
 	if name, ok := strings.CutPrefix(module, builtinPrefix); ok {
-		code, ok := plugins.Builtin(name)
-		if !ok {
-			return nil, fmt.Errorf("there is no built-in plugin %q; there are: %s", name, strings.Join(plugins.Names(), ", "))
+		if m.Code, ok = plugins.Builtin(name); !ok {
+			return m, fmt.Errorf("there is no built-in plugin %q; there are: %s", name, strings.Join(plugins.Names(), ", "))
 		}
-		return code, nil
+		return m, nil
 	}
-	return os.ReadFile(module)
+	if m.Code, err = os.ReadFile(module); err != nil {
+		return m, err
+	}
+	m.Signature, err = os.ReadFile(module + sign.Extension)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	return m, err
+}
+
+// readTrust reads the keys that the edge block names.
+func readTrust(edge *config.Edge) (wasm.Trust, hcl.Diagnostics) {
+	trust := wasm.Trust{Required: edge.RequireSigned}
+	var diags hcl.Diagnostics
+	for _, text := range edge.PluginKeys {
+		data, err := []byte(text), error(nil)
+		if !strings.HasPrefix(text, sign.KeyPrefix) {
+			data, err = os.ReadFile(text)
+		}
+		var key sign.PublicKey
+		if err == nil {
+			key, err = sign.ParsePublicKey(data)
+		}
+		if err != nil {
+			diags = append(diags, diagnostic(edge.KeysRange, "Key cannot be read", fmt.Errorf("%s: %w", text, err)))
+			continue
+		}
+		trust.Keys = append(trust.Keys, key)
+	}
+	return trust, diags
 }
 
 // errNoTransform is told of a transform's plugin.
@@ -154,15 +193,16 @@ func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, e
 	if err := e.openPluginHost(ctx); err != nil {
 		return nil, err
 	}
+	set := e.setup.Load()
 	block := &config.Plugin{Name: name, Module: name}
 	if !strings.HasPrefix(name, builtinPrefix) {
-		i := slices.IndexFunc(e.config().Plugins, func(p config.Plugin) bool { return p.Name == name })
+		i := slices.IndexFunc(set.cfg.Plugins, func(p config.Plugin) bool { return p.Name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("there is no plugin block %q", name)
 		}
-		block = &e.config().Plugins[i]
+		block = &set.cfg.Plugins[i]
 	}
-	p, err := e.loadPlugin(ctx, block)
+	p, err := e.loadPlugin(ctx, set, block)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,8 @@ type PluginStatus struct {
 	Name     string `json:"name"`
 	Pipeline string `json:"pipeline,omitempty"` // empty: no transform uses it
 	SHA256   string `json:"sha256"`
-	Version  string `json:"version,omitempty"` // as the module says
+	SignedBy string `json:"signed_by,omitempty"` // the trusted key
+	Version  string `json:"version,omitempty"`   // as the module says
 
 	Records   uint64 `json:"records"`   // given to it
 	Conflicts uint64 `json:"conflicts"` // likewise

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // builtinPrefix marks a module that comes with edged.
@@ -28,8 +29,16 @@ func (b *builder) build(file Args) {
 		DataDir:    edge.String("data_dir"),
 		Durability: edge.String("durability"),
 		MaxBytes:   edge.Size("max_bytes"),
-		Keep:       edge.Duration("keep"), QueueWhenFull: edge.String("queue_when_full"),
-		Range: edge.Range,
+		Keep:       edge.Duration("keep"), KeepBytes: edge.Size("keep_bytes"), QueueWhenFull: edge.String("queue_when_full"),
+		RequireSigned: edge.Bool("require_signed_plugins"),
+		KeysRange:     edge.ArgRange("plugin_keys"),
+		Range:         edge.Range,
+	}
+	for _, key := range edge.Strings("plugin_keys") {
+		if !strings.HasPrefix(key, sign.KeyPrefix) {
+			key = beside(edge, key)
+		}
+		b.cfg.Edge.PluginKeys = append(b.cfg.Edge.PluginKeys, key)
 	}
 	for _, r := range file.Blocks("remote") {
 		if len(r.labels) == 2 {
@@ -58,8 +67,11 @@ func plugin(a Args) Plugin {
 		Args:   a,
 		Range:  a.Range,
 	}
-	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" && !filepath.IsAbs(p.Module) {
-		p.Module = filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(p.Module))
+	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" {
+		p.Module = beside(a, p.Module)
+	}
+	if extism, ok := a.Block("extism"); ok {
+		p.Extism = &Extism{Function: extism.String("function"), Input: extism.String("input")}
 	}
 	if limits, ok := a.Block("limits"); ok {
 		p.Limits = Limits{
@@ -71,8 +83,24 @@ func plugin(a Args) Plugin {
 	return p
 }
 
+// beside resolves a path against the folder of the file that names it.
+func beside(a Args, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(path))
+}
+
 func (b *builder) pipeline(a Args) Pipeline {
 	p := Pipeline{Name: a.labels[0], WhenFull: a.String("when_full"), Range: a.Range}
+	if a.Has("keep") {
+		keep := a.Duration("keep")
+		p.Keep = &keep
+	}
+	if a.Has("keep_bytes") {
+		size := a.Size("keep_bytes")
+		p.KeepBytes = &size
+	}
 	for _, c := range a.Blocks("collect") {
 		if len(c.labels) == 2 {
 			p.Collects = append(p.Collects, Collect{Kind: c.labels[0], Name: c.labels[1], Args: c, Range: c.Range})

@@ -22,7 +22,7 @@ func TestLoadTypedConfiguration(t *testing.T) {
 		t.Fatal(diags)
 	}
 	edge := cfg.Edge
-	edge.Range = hcl.Range{}
+	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
 	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" {
 		t.Errorf("edge (-want +got):\n%s", diff)
 	}
@@ -179,7 +179,7 @@ func TestEdgeDefaults(t *testing.T) {
 	}
 	cfg, diags := parse(testHost())
 	edge := cfg.Edge
-	edge.Range = hcl.Range{}
+	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
 	if diff := cmp.Diff(config.Edge{DeviceID: "test-host", DataDir: "data", Durability: "fsync", MaxBytes: 8 << 30, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" || len(diags) > 0 {
 		t.Errorf("edge (-want +got):\n%s\n%v", diff, diags)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // Plugin is a module that is loaded, checked and configured, with a pool of
@@ -27,11 +29,17 @@ type Plugin struct {
 	keepsKeys bool
 	compiled  wazero.CompiledModule
 	about     Description
+	// signed is what a trusted key has signed; nil: nothing.
+	signed *sign.Signature
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
 	// unconfigured: instances are started without edged_configure.
 	unconfigured bool
+	// extism is set for a module of the Extism ABI; extismReturns says whether
+	// its function returns a code.
+	extism        *Extism
+	extismReturns bool
 
 	// batch is how many records a call may have. It shrinks for a plugin that
 	// does not manage as many within its limits.
@@ -103,6 +111,11 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 	}
 	p.unconfigured = m.Unconfigured
 	p.batch.Store(callItems)
+	if p.extism = m.Extism; p.extism != nil {
+		p.extismReturns = len(compiled.ExportedFunctions()[m.Extism.Function].ResultTypes()) > 0
+		p.transforms = true
+		p.batch.Store(1) // its functions take one input
+	}
 	for range h.workers {
 		p.slots <- struct{}{}
 	}
@@ -117,6 +130,10 @@ func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
 
 // Description returns what the module tells of itself.
 func (p *Plugin) Description() Description { return p.about }
+
+// Signed returns the signature that was found to be good when the module was
+// loaded; nil: it is not signed, or nobody asked. The caller does not change it.
+func (p *Plugin) Signed() *sign.Signature { return p.signed }
 
 // Limits returns the limits it runs under, defaults included.
 func (p *Plugin) Limits() Limits { return p.limits }

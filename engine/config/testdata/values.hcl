@@ -3,6 +3,8 @@ edge {
   data_dir   = ["data"]         # ERROR: Wrong type
   durability = "fsnyc"          # ERROR: Unsupported value
   max_bytes  = 8589934592       # ERROR: Wrong type
+
+  plugin_keys = ["k.pub", "ed25519:abc"] # ERROR: Unsupported value
 }
 
 remote "nats" "a" {
