@@ -111,8 +111,11 @@ func TestCapabilityOf(t *testing.T) {
 		module, name, capability string
 		known                    bool
 	}{
-		{"edged_v1", "kv_get", "kv", true}, {"edged_v1", "now_ns", "clock", true},
-		{"wasi_snapshot_preview1", "random_get", "", true}, {"edged_v1", "kv_list", "", false}, {"env", "abort", "", false},
+		{"edged_v1", "kv_get", "kv", true},
+		{"edged_v1", "now_ns", "clock", true},
+		{"wasi_snapshot_preview1", "random_get", "", true},
+		{"edged_v1", "kv_list", "", false},
+		{"env", "abort", "", false},
 	} {
 		if capability, known := wasm.CapabilityOf(c.module, c.name); capability != c.capability || known != c.known {
 			t.Errorf("%s.%s: %q, %v", c.module, c.name, capability, known)
