@@ -33,6 +33,7 @@ var arrows = map[string]arrow{
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
+	"engine/disk":  {},
 	"engine/store": {ours: words("engine/broker engine/record"), libraries: words("nats")},
 	"engine/queue": {ours: words("engine/record engine/store"), libraries: words("nats")},
 
@@ -48,7 +49,7 @@ var arrows = map[string]arrow{
 
 	// what assembles the parts, and what starts the process
 	"engine": {
-		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
+		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
 			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
 		libraries: words("hcl nats wazero"),
 	},

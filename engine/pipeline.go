@@ -71,19 +71,40 @@ func diagnostic(r hcl.Range, summary string, err error) *hcl.Diagnostic {
 	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: err.Error(), Subject: &r}
 }
 
-// openPlugins loads every plugin, and reports all that cannot be loaded.
+// openPlugins loads every plugin, and reports all that cannot be loaded. A cache
+// of compiled plugins that is damaged or cannot be written is done without.
 func (e *Engine) openPlugins(ctx context.Context) error {
 	if len(e.cfg.Plugins) == 0 {
 		return nil
 	}
-	var err error
-	e.wasm, err = wasm.NewHost(ctx, wasm.Options{
-		CacheDir: filepath.Join(e.dataDir, "wasm-cache"), Logger: e.log.With("part", "plugin"),
-	})
+	cache := filepath.Join(e.dataDir, "wasm-cache")
+	cached := e.loadPlugins(ctx, cache)
+	if cached == nil {
+		return nil
+	}
+	if err := e.loadPlugins(ctx, ""); err != nil {
+		return err
+	}
+	e.log.Warn("the cache of compiled plugins cannot be used and is removed", "directory", cache, "error", cached)
+	if err := os.RemoveAll(cache); err != nil {
+		e.log.Warn("the cache of compiled plugins cannot be removed", "error", err)
+	}
+	return nil
+}
+
+// loadPlugins loads every plugin with a cache in the given folder, "": without.
+func (e *Engine) loadPlugins(ctx context.Context, cache string) (err error) {
+	e.wasm, err = wasm.NewHost(ctx, wasm.Options{CacheDir: cache, Logger: e.log.With("part", "plugin")})
 	if err != nil {
 		return err
 	}
-	e.onClose("plugin host", e.wasm.Close)
+	defer func() {
+		if err == nil {
+			e.onClose("plugin host", e.wasm.Close)
+		} else if closeErr := e.wasm.Close(context.WithoutCancel(ctx)); closeErr != nil {
+			e.log.Warn("closing the plugin host", "error", closeErr)
+		}
+	}()
 	var diags hcl.Diagnostics
 	for i := range e.cfg.Plugins {
 		p := &e.cfg.Plugins[i]

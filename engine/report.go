@@ -82,6 +82,9 @@ func (e *Engine) Status() Status {
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
 		Storage: StorageStatus{MaxBytes: uint64(max(e.cfg.Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
 	}
+	if _, why := e.disk.gate.State(); why != nil {
+		s.Storage.Trouble = why.Error()
+	}
 	s.ThisRun = s.Totals.since(e.baseline)
 	s.Storage.Bytes = e.records.Used() + e.queue.Log().Used() + e.queue.DeadLetters().Used()
 	for _, p := range e.pipelines {

@@ -42,10 +42,12 @@ func (k *keeper) free(ctx context.Context) error {
 	synced := e.recordFloor()
 	floor := min(synced, k.ageFloor(ctx))
 	full := e.records.Full()
-	if full && !e.everyPipelineWaits() {
+	level, _ := e.disk.gate.State()
+	tight := full || level != store.GateOpen
+	if tight && !e.everyPipelineWaits() {
 		floor = synced
 	}
-	purged, err := k.purge(ctx, e.records, k.records, floor)
+	purged, err := k.purge(ctx, e.records, k.records, floor, tight)
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func (k *keeper) free(ctx context.Context) error {
 			return err
 		}
 	}
-	purged, err = k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
+	purged, err = k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor(), tight || e.queue.Log().Full())
 	if err != nil {
 		return err
 	}
@@ -64,10 +66,10 @@ func (k *keeper) free(ctx context.Context) error {
 	return nil
 }
 
-// purge frees log below floor when that is worth it, and returns how far it has
+// purge frees log below floor when that is worth it or room is tight, and returns how far it has
 // purged now, or 0.
-func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64) (uint64, error) {
-	if floor <= done+1 || (floor-done < purgeStep && !log.Full()) {
+func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, tight bool) (uint64, error) {
+	if floor <= done+1 || (floor-done < purgeStep && !tight) {
 		return 0, nil
 	}
 	if err := log.Purge(ctx, floor); err != nil {
