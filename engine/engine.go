@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	gosync "sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,30 +55,40 @@ type Options struct {
 
 // Engine is one running edge. Its methods may be called from any goroutine.
 type Engine struct {
-	cfg     *config.Config
 	opts    Options
 	log     *slog.Logger
 	dataDir string
 	started time.Time
 	now     func() time.Time
 
-	disk      *diskGuard
-	broker    *broker.Broker
-	nc        *nats.Conn
-	records   *store.Log
-	queue     *queue.Queue
-	state     *stateStore
-	wasm      *wasm.Host
-	plugins   map[string]*wasm.Plugin
-	pipelines []*pipeline
-	remotes   []*remote
-	control   *control
-	retrying  gosync.Mutex // held for one retry of dead letters
-	baseline  Counts
-	marks     map[string]waterMark // as last saved; Open's, then housekeeping's
+	disk     *diskGuard
+	broker   *broker.Broker
+	nc       *nats.Conn
+	records  *store.Log
+	queue    *queue.Queue
+	state    *stateStore
+	wasm     *wasm.Host
+	setup    atomic.Pointer[setup]
+	control  *control
+	retrying gosync.Mutex         // held for one retry of dead letters
+	marks    map[string]waterMark // as last saved; Open's, then housekeeping's
 
 	closers []closer
 }
+
+// setup is what a configuration asks for. Open fills it; from then on it is not
+// changed, only replaced.
+type setup struct {
+	cfg       *config.Config
+	trust     wasm.Trust
+	plugins   map[string]*wasm.Plugin // those that no pipeline has for its own
+	pipelines []*pipeline
+	remotes   []*remote
+}
+
+func (e *Engine) config() *config.Config { return e.setup.Load().cfg }
+func (e *Engine) pipelines() []*pipeline { return e.setup.Load().pipelines }
+func (e *Engine) remotes() []*remote     { return e.setup.Load().remotes }
 
 // closer undoes one step of Open.
 type closer struct {
@@ -92,6 +103,7 @@ func Catalog() config.Catalog {
 		c.Collects = append(c.Collects, k.Spec)
 	}
 	c.Remotes = sync.Specs()
+	c.Capabilities = wasm.Capabilities()
 	return c
 }
 
@@ -105,7 +117,8 @@ func Builtins() []string { return plugins.Names() }
 // When something in the files turns out wrong only now (a plugin that does not
 // load, an unreadable file), the error is an hcl.Diagnostics.
 func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err error) {
-	e := &Engine{cfg: cfg, opts: opts, log: opts.Logger, plugins: map[string]*wasm.Plugin{}, now: opts.Host.Now}
+	e := &Engine{opts: opts, log: opts.Logger, now: opts.Host.Now}
+	e.setup.Store(&setup{cfg: cfg})
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -142,7 +155,6 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 			return nil, err
 		}
 	}
-	e.baseline = e.totals()
 	return e, nil
 }
 
@@ -151,7 +163,7 @@ func (e *Engine) onClose(name string, f func(ctx context.Context) error) {
 }
 
 func (e *Engine) openDisk(context.Context) error {
-	e.disk = newDiskGuard(e.dataDir, e.cfg.Edge.MaxBytes, e.log.With("part", "disk"))
+	e.disk = newDiskGuard(e.dataDir, e.config().Edge.MaxBytes, e.log.With("part", "disk"))
 	e.disk.intact = e.intact
 	return nil
 }
@@ -171,11 +183,11 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id := record.Token(e.cfg.Edge.DeviceID)
+	id := record.Token(e.config().Edge.DeviceID)
 	e.broker, err = broker.Start(ctx, broker.Options{
 		Name: "edge-" + id, Domain: "edge-" + id, Dir: filepath.Join(e.dataDir, "jetstream"),
-		Durability: broker.Durability(e.cfg.Edge.Durability), MaxBytes: unbounded,
-		Logger:     e.log.With("part", "broker"), Links: links,
+		Durability: broker.Durability(e.config().Edge.Durability), MaxBytes: unbounded,
+		Logger: e.log.With("part", "broker"), Links: links,
 	})
 	if errors.Is(err, broker.ErrLocked) {
 		return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
@@ -195,7 +207,7 @@ func (e *Engine) openBroker(ctx context.Context) error {
 func (e *Engine) flushMeta(context.Context) error { return e.broker.FlushMeta() }
 
 func (e *Engine) openStore(ctx context.Context) error {
-	budget := e.cfg.Edge.MaxBytes
+	budget := e.config().Edge.MaxBytes
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
@@ -247,7 +259,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 		})
 	}
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		parts.Go(func() { r.monitor.Run(background) })
 		parts.Go(func() { r.sender.Run(background) })
 	}

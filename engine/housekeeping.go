@@ -123,7 +123,7 @@ func (e *Engine) settled(lane *store.Lane) bool {
 			somewhere = true
 			continue
 		}
-		if slices.ContainsFunc(e.cfg.Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
+		if slices.ContainsFunc(e.config().Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
 			return false
 		}
 	}
@@ -132,7 +132,7 @@ func (e *Engine) settled(lane *store.Lane) bool {
 
 // saveState writes the positions that have changed.
 func (e *Engine) saveState(ctx context.Context) error {
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
@@ -201,7 +201,7 @@ func (e *Engine) recordFloor() uint64 {
 		floor = min(floor, e.queue.Moved()+1)
 	}
 	synced := map[*pipeline]bool{}
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline != nil {
 				synced[f.pipeline] = true
@@ -209,7 +209,7 @@ func (e *Engine) recordFloor() uint64 {
 			}
 		}
 	}
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if !synced[p] && p.lane.Last() > 0 {
 			return 0 // kept here for good: this edge is its only place
 		}
@@ -226,7 +226,7 @@ func (e *Engine) messageFloor() uint64 {
 	durable := e.queue.Log().Durable()
 	floor := durable + 1
 	taken := false
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline == nil {
 				taken = true

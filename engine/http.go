@@ -16,7 +16,7 @@ import (
 func (e *Engine) openHTTP(ctx context.Context, cfg *config.Remote, log *slog.Logger) (*sync.HTTP, error) {
 	path := pathsOf(cfg)
 	opts := sync.HTTPOptions{
-		Name: cfg.Name, Edge: e.cfg.Edge.DeviceID, URL: cfg.Args.String("url"), Health: cfg.Args.String("health"),
+		Name: cfg.Name, Edge: e.config().Edge.DeviceID, URL: cfg.Args.String("url"), Health: cfg.Args.String("health"),
 		Token: cfg.Args.String("token"), TokenFile: path(cfg.Args.String("token_file")),
 		Timeout: cfg.Args.Duration("timeout"), Compression: cfg.Args.String("compression"),
 		Headers: cfg.Args.Map("headers"), MaxAttempts: int(cfg.Args.Int("max_attempts")),

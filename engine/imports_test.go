@@ -24,12 +24,13 @@ const module = "github.com/edged/edged"
 // its place in the house before it grows.
 var arrows = map[string]arrow{
 	// on the ground
-	"engine/record": {stdlibOnly: true},
-	"engine/expr":   {ours: words("engine/record"), libraries: words("hcl")},
+	"engine/record":    {stdlibOnly: true},
+	"engine/wasm/sign": {stdlibOnly: true},
+	"engine/expr":      {ours: words("engine/record"), libraries: words("hcl")},
 
 	// these three never import each other
-	"engine/config": {ours: words("engine/expr engine/record"), libraries: words("hcl")},
-	"engine/wasm":   {ours: words("engine/record engine/wasm/meter"), libraries: words("wazero")},
+	"engine/config": {ours: words("engine/expr engine/record engine/wasm/sign"), libraries: words("hcl")},
+	"engine/wasm":   {ours: words("engine/record engine/wasm/meter engine/wasm/sign"), libraries: words("wazero")},
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
@@ -50,12 +51,12 @@ var arrows = map[string]arrow{
 	// what assembles the parts, and what starts the process
 	"engine": {
 		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
-			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 	"cmd/edged": {
 		ours: words("engine plugins sdk engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 
@@ -68,7 +69,7 @@ var arrows = map[string]arrow{
 	"plugins/...": {ours: words("sdk/go"), stdlibOnly: true},
 	"benchmarks/...": {
 		ours: words("engine plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm"),
+			"engine/hub engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 }

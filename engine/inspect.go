@@ -74,7 +74,7 @@ func (e *Engine) answerInspection(mux *http.ServeMux) {
 func (e *Engine) passed(p record.Priority) uint64 {
 	lane := e.queue.Lane(p)
 	passed, found := lane.Last(), false
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.Feed.Lane == lane {
 				at, _, _ := f.Status()

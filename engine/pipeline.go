@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/wasm"
-	"github.com/edged/edged/plugins"
 )
 
 // sourceRestart is the wait before a source that failed is run again.
@@ -30,8 +28,10 @@ type pipeline struct {
 	cfg        *config.Pipeline
 	lane       *store.Lane
 	rules      *alert.Rules
+	plugins    map[string]*wasm.Plugin // its own, by the name of their block
 	transforms []transform
 	sources    []*source
+	base       Counts // what it had when this process opened it
 }
 
 // transform is one transform stage.
@@ -39,6 +39,7 @@ type transform struct {
 	name   string
 	plugin *wasm.Plugin
 	pass   bool // a record it cannot transform goes on as it is
+	wait   bool // records wait while the plugin rests
 }
 
 // source is one collect block at work.
@@ -71,118 +72,71 @@ func diagnostic(r hcl.Range, summary string, err error) *hcl.Diagnostic {
 	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: err.Error(), Subject: &r}
 }
 
-// openPlugins loads every plugin, and reports all that cannot be loaded. A cache
-// of compiled plugins that is damaged or cannot be written is done without.
-func (e *Engine) openPlugins(ctx context.Context) error {
-	if len(e.cfg.Plugins) == 0 {
-		return nil
-	}
-	cache := filepath.Join(e.dataDir, "wasm-cache")
-	cached := e.loadPlugins(ctx, cache)
-	if cached == nil {
-		return nil
-	}
-	if err := e.loadPlugins(ctx, ""); err != nil {
-		return err
-	}
-	e.log.Warn("the cache of compiled plugins cannot be used and is removed", "directory", cache, "error", cached)
-	if err := os.RemoveAll(cache); err != nil {
-		e.log.Warn("the cache of compiled plugins cannot be removed", "error", err)
-	}
-	return nil
-}
-
-// loadPlugins loads every plugin with a cache in the given folder, "": without.
-func (e *Engine) loadPlugins(ctx context.Context, cache string) (err error) {
-	e.wasm, err = wasm.NewHost(ctx, wasm.Options{CacheDir: cache, Logger: e.log.With("part", "plugin")})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err == nil {
-			e.onClose("plugin host", e.wasm.Close)
-		} else if closeErr := e.wasm.Close(context.WithoutCancel(ctx)); closeErr != nil {
-			e.log.Warn("closing the plugin host", "error", closeErr)
-		}
-	}()
-	var diags hcl.Diagnostics
-	for i := range e.cfg.Plugins {
-		p := &e.cfg.Plugins[i]
-		loaded, err := e.loadPlugin(ctx, p)
-		if err != nil {
-			diags = append(diags, diagnostic(p.Range, "Plugin cannot be loaded", err))
-			continue
-		}
-		e.plugins[p.Name] = loaded
-	}
-	if diags.HasErrors() {
-		return diags
-	}
-	return nil
-}
-
-func (e *Engine) loadPlugin(ctx context.Context, p *config.Plugin) (*wasm.Plugin, error) {
-	var code []byte
-	if name, ok := strings.CutPrefix(p.Module, "builtin:"); ok {
-		if code, ok = plugins.Builtin(name); !ok {
-			return nil, fmt.Errorf("there is no built-in plugin %q; there are: %s", name, strings.Join(plugins.Names(), ", "))
-		}
-	} else {
-		var err error
-		if code, err = os.ReadFile(p.Module); err != nil {
-			return nil, err
-		}
-	}
-	loaded, err := e.wasm.Load(ctx, wasm.Module{
-		Name: p.Name, SHA256: p.SHA256, Code: code, Config: p.Config, Allow: p.Allow,
-		Limits: wasm.Limits{Memory: p.Limits.Memory, Time: p.Limits.Time, Output: p.Limits.Output},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !loaded.Transforms() {
-		return nil, fmt.Errorf("the module does not export edged_transform, so it is no transform")
-	}
-	return loaded, nil
-}
-
-// openPipelines opens every lane and source, and reports all that cannot be
-// opened.
+// openPipelines opens every pipeline, and reports all that cannot be opened.
 func (e *Engine) openPipelines(ctx context.Context) error {
-	kinds := map[string]collect.Kind{}
-	for _, k := range collect.Kinds() {
-		kinds[k.Spec.Name] = k
-	}
+	set := e.setup.Load()
 	var diags hcl.Diagnostics
-	for i := range e.cfg.Pipelines {
-		cfg := &e.cfg.Pipelines[i]
-		lane, err := e.records.Lane(ctx, cfg.Name)
+	for i := range set.cfg.Pipelines {
+		p, more, err := e.openPipeline(ctx, set, &set.cfg.Pipelines[i])
 		if err != nil {
 			return err
 		}
-		p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
-		for _, t := range cfg.Transforms {
-			p.transforms = append(p.transforms, transform{name: t.Name, plugin: e.plugins[t.Plugin], pass: t.OnError == "pass"})
+		if diags = append(diags, more...); !more.HasErrors() {
+			set.pipelines = append(set.pipelines, p)
 		}
-		for _, c := range cfg.Collects {
-			src, err := kinds[c.Kind].Open(collect.Options{
-				Pipeline: cfg.Name, Name: c.Name, DeviceID: e.cfg.Edge.DeviceID, Host: e.opts.Host,
-				BaseDir: filepath.Dir(c.Range.Filename), UntilEnd: e.opts.UntilDrained,
-				Logger:  e.log.With("pipeline", cfg.Name, "source", c.Name),
-				Connect: func() (*nats.Conn, error) { return e.broker.Connect("collect " + c.Name) },
-			}, c.Args)
-			if err != nil {
-				diags = append(diags, diagnostic(c.Range, "Source cannot be opened", err))
-				continue
-			}
-			p.sources = append(p.sources, &source{kind: c.Kind, name: c.Name, source: src, state: "ready"})
-		}
-		e.pipelines = append(e.pipelines, p)
 	}
 	if diags.HasErrors() {
 		return diags
 	}
 	return nil
+}
+
+// openPipeline opens the lane, the plugins and the sources of one pipeline. It
+// starts nothing. The diagnostics are about what the files say; then nothing
+// stays open.
+func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipeline) (*pipeline, hcl.Diagnostics, error) {
+	lane, err := e.records.Lane(ctx, cfg.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
+	var diags hcl.Diagnostics
+	if p.plugins, diags = e.loadPlugins(ctx, set, transformPlugins(cfg)); !diags.HasErrors() {
+		for _, t := range cfg.Transforms {
+			plugin := p.plugins[t.Plugin]
+			if !plugin.Transforms() {
+				diags = append(diags, diagnostic(t.Range, "Plugin is no transform", fmt.Errorf("plugin %q: %w", t.Plugin, errNoTransform)))
+			}
+			p.transforms = append(p.transforms, transform{
+				name: t.Name, plugin: plugin, pass: t.OnError == "pass", wait: t.WhenResting == "wait",
+			})
+		}
+	}
+	for _, c := range cfg.Collects {
+		src, err := e.openSource(cfg, &c)
+		if err != nil {
+			diags = append(diags, diagnostic(c.Range, "Source cannot be opened", err))
+			continue
+		}
+		p.sources = append(p.sources, &source{kind: c.Kind, name: c.Name, source: src, state: "ready"})
+	}
+	if diags.HasErrors() {
+		e.closePlugins(ctx, p.plugins)
+		return nil, diags, nil
+	}
+	p.base, _, _ = e.counts(p)
+	return p, nil, nil
+}
+
+func (e *Engine) openSource(p *config.Pipeline, c *config.Collect) (collect.Source, error) {
+	kinds := collect.Kinds()
+	i := slices.IndexFunc(kinds, func(k collect.Kind) bool { return k.Spec.Name == c.Kind })
+	return kinds[i].Open(collect.Options{
+		Pipeline: p.Name, Name: c.Name, DeviceID: e.config().Edge.DeviceID, Host: e.opts.Host,
+		BaseDir: filepath.Dir(c.Range.Filename), UntilEnd: e.opts.UntilDrained,
+		Logger:  e.log.With("pipeline", p.Name, "source", c.Name),
+		Connect: func() (*nats.Conn, error) { return e.broker.Connect("collect " + c.Name) },
+	}, c.Args)
 }
 
 // collect runs every source until ctx ends or its input does, and returns when
@@ -191,7 +145,7 @@ func (e *Engine) collect(ctx, hard context.Context) error {
 	var all gosync.WaitGroup
 	var mu gosync.Mutex
 	var errs []error
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		for _, s := range p.sources {
 			all.Go(func() {
 				if err := e.runSource(ctx, hard, p, s); err != nil {
@@ -235,7 +189,7 @@ func (e *Engine) runSource(ctx, hard context.Context, p *pipeline, s *source) er
 }
 
 func (e *Engine) runSourceOnce(ctx, hard context.Context, p *pipeline, s *source) error {
-	w := newWorker(e, p, s)
+	w := newWorker(ctx, e, p, s)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

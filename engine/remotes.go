@@ -41,8 +41,8 @@ type feed struct {
 // openHubs starts the embedded hubs and returns the links of all NATS remotes.
 func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
 	var links []broker.Link
-	for i := range e.cfg.Remotes {
-		r := &e.cfg.Remotes[i]
+	for i := range e.config().Remotes {
+		r := &e.config().Remotes[i]
 		if r.Kind != "nats" {
 			continue
 		}
@@ -99,7 +99,7 @@ func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, log *slog.L
 	switch cfg.Kind {
 	case "nats":
 		return sync.OpenNATS(sync.NATSOptions{
-			Link: cfg.Name, Edge: e.cfg.Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
+			Link: cfg.Name, Edge: e.config().Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
 		})
 	case "http":
 		return e.openHTTP(ctx, cfg, log)
@@ -110,10 +110,10 @@ func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, log *slog.L
 // openRemotes makes monitor, sender and feeds of every remote that a pipeline
 // syncs to.
 func (e *Engine) openRemotes(ctx context.Context) error {
-	for i := range e.cfg.Remotes {
-		cfg := &e.cfg.Remotes[i]
+	for i := range e.config().Remotes {
+		cfg := &e.config().Remotes[i]
 		syncs := map[*pipeline]*config.Sync{}
-		for _, p := range e.pipelines {
+		for _, p := range e.pipelines() {
 			for j := range p.cfg.Syncs {
 				if s := &p.cfg.Syncs[j]; s.RemoteKind == cfg.Kind && s.RemoteName == cfg.Name {
 					syncs[p] = s
@@ -136,7 +136,8 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 			Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
 		})
 		e.addFeeds(r, syncs)
-		e.remotes = append(e.remotes, r)
+		set := e.setup.Load()
+		set.remotes = append(set.remotes, r)
 	}
 	return nil
 }
@@ -149,12 +150,12 @@ func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 	}
 	for _, priority := range record.Priorities {
 		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority)}
-		if len(syncs) < len(e.pipelines) {
+		if len(syncs) < len(e.pipelines()) {
 			f.Want = wants(syncs)
 		}
 		add(nil, f, batch.Policy{}, 0)
 	}
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if s := syncs[p]; s != nil {
 			f := &sync.Feed{Kind: sync.Records, Lane: p.lane}
 			b := p.cfg.Batch
@@ -188,7 +189,7 @@ func (e *Engine) publishChange(c sync.Change) {
 // drain flushes every sender and waits until nothing waits any more, or ctx
 // ends.
 func (e *Engine) drain(ctx context.Context, failed <-chan error) error {
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		r.sender.Flush()
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -213,7 +214,7 @@ func (e *Engine) drained() bool {
 	if e.queue.Moved() < e.records.NewestOutbox() {
 		return false
 	}
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.Waiting() > 0 {
 				return false
@@ -226,7 +227,7 @@ func (e *Engine) drained() bool {
 // removedLanes returns the lanes of pipelines that are no longer configured.
 func (e *Engine) removedLanes() []*store.Lane {
 	configured := map[string]bool{}
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		configured[p.lane.Name()] = true
 	}
 	var removed []*store.Lane

@@ -40,7 +40,7 @@ func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
 		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped, Discarded: n.Discarded,
 	}
 	first := true
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline != p {
 				continue
@@ -59,11 +59,11 @@ func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
 
 // totals are the counts of all pipelines together.
 func (e *Engine) totals() (c Counts) {
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		n, _, _ := e.counts(p)
 		c.add(n)
 	}
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline == nil {
 				at, _, _ := f.Status()
@@ -77,17 +77,21 @@ func (e *Engine) totals() (c Counts) {
 // Status may be called at any time from any goroutine.
 func (e *Engine) Status() Status {
 	s := Status{
-		DeviceID: e.cfg.Edge.DeviceID, DataDir: e.dataDir, Version: e.opts.Version,
+		DeviceID: e.config().Edge.DeviceID, DataDir: e.dataDir, Version: e.opts.Version,
 		Started: e.started.UTC(), Time: e.now().UTC(), Totals: e.totals(),
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
-		Storage: StorageStatus{MaxBytes: uint64(max(e.cfg.Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
+		Storage: StorageStatus{MaxBytes: uint64(max(e.config().Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
 	}
 	if _, why := e.disk.gate.State(); why != nil {
 		s.Storage.Trouble = why.Error()
 	}
-	s.ThisRun = s.Totals.since(e.baseline)
+	var base Counts
+	for _, p := range e.pipelines() {
+		base.add(p.base)
+	}
+	s.ThisRun = s.Totals.since(base)
 	s.Storage.Bytes = e.records.Used() + e.queue.Log().Used() + e.queue.DeadLetters().Used()
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		c, sent, waiting := e.counts(p)
 		s.ThisRun.SyncedRecords += sent
 		s.Waiting += waiting
@@ -95,7 +99,7 @@ func (e *Engine) Status() Status {
 		for _, src := range p.sources {
 			ps.Sources = append(ps.Sources, src.status())
 		}
-		for _, r := range e.remotes {
+		for _, r := range e.remotes() {
 			for _, f := range r.feeds {
 				if f.pipeline == p {
 					ps.Syncs = append(ps.Syncs, e.syncStatus(r, f))
@@ -104,7 +108,7 @@ func (e *Engine) Status() Status {
 		}
 		s.Pipelines = append(s.Pipelines, ps)
 	}
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		state, since, err := r.monitor.State()
 		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC()}
 		if err != nil {
@@ -124,11 +128,7 @@ func (e *Engine) Status() Status {
 	}
 	s.Queue.Waiting += e.unmoved(s.Totals.Messages)
 	s.Waiting += s.Queue.Waiting
-	for i := range e.cfg.Plugins {
-		p := e.plugins[e.cfg.Plugins[i].Name]
-		st := p.Stats()
-		s.Plugins = append(s.Plugins, PluginStatus{Name: p.Name(), SHA256: p.SHA256(), Records: st.Records, Faults: st.Faulted})
-	}
+	s.Plugins = e.pluginStatus()
 	return s
 }
 
@@ -149,7 +149,7 @@ func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
 // asked is reported in the row's Error, a remote without a ledger by NoLedger.
 func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 	var a Audit
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			row := AuditPipeline{
 				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
@@ -202,7 +202,7 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 // log to the queue. After many short runs these can be many: waiting that leaves
 // them out would call an edge drained that is not.
 func (e *Engine) unmoved(messages uint64) uint64 {
-	if len(e.remotes) == 0 || e.queue.Moved() >= e.records.NewestOutbox() {
+	if len(e.remotes()) == 0 || e.queue.Moved() >= e.records.NewestOutbox() {
 		return 0
 	}
 	var taken uint64

@@ -60,7 +60,7 @@ func (k *keeper) free(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k.messages = max(k.messages, purged); e.queue.Log().Full() && purged == 0 && e.cfg.Edge.QueueWhenFull == fullDropLowest {
+	if k.messages = max(k.messages, purged); e.queue.Log().Full() && purged == 0 && e.config().Edge.QueueWhenFull == fullDropLowest {
 		return e.discardMessages(ctx)
 	}
 	return nil
@@ -83,11 +83,11 @@ func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, 
 func (k *keeper) ageFloor(ctx context.Context) uint64 {
 	e := k.engine
 	now := e.now()
-	if e.cfg.Edge.Keep <= 0 {
+	if e.config().Edge.Keep <= 0 {
 		return e.records.Durable() + 1
 	}
-	if k.looked.IsZero() || now.Sub(k.looked) >= min(ageEvery, e.cfg.Edge.Keep) {
-		seq, err := e.records.SequenceAt(ctx, now.Add(-e.cfg.Edge.Keep))
+	if k.looked.IsZero() || now.Sub(k.looked) >= min(ageEvery, e.config().Edge.Keep) {
+		seq, err := e.records.SequenceAt(ctx, now.Add(-e.config().Edge.Keep))
 		if err != nil {
 			if ctx.Err() == nil {
 				e.log.Warn("looking for records past their keep", "error", err)
@@ -100,7 +100,7 @@ func (k *keeper) ageFloor(ctx context.Context) uint64 {
 }
 
 func (e *Engine) everyPipelineWaits() bool {
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if p.cfg.WhenFull != fullWait {
 			return false
 		}
@@ -114,7 +114,7 @@ func (e *Engine) discardRecords(ctx context.Context) error {
 	if e.queue.Moved() < e.records.NewestOutbox() {
 		return nil // messages and dead letters first: they may stand in what would go
 	}
-	for _, p := range e.pipelines {
+	for _, p := range e.pipelines() {
 		if p.cfg.WhenFull != fullDropOldest {
 			continue
 		}
@@ -136,7 +136,7 @@ func (e *Engine) discardMessages(ctx context.Context) error {
 	for i := len(record.Priorities) - 1; i >= 0; i-- {
 		lane := e.queue.Lane(record.Priorities[i])
 		synced := lane.Last()
-		for _, r := range e.remotes {
+		for _, r := range e.remotes() {
 			for _, f := range r.feeds {
 				if f.Feed.Lane == lane {
 					at, _, _ := f.Status()
@@ -171,7 +171,7 @@ func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced uint64) e
 }
 
 func (e *Engine) feedsOf(p *pipeline) (feeds []*feed) {
-	for _, r := range e.remotes {
+	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
 			if f.pipeline == p {
 				feeds = append(feeds, f)

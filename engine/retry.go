@@ -178,11 +178,11 @@ func (e *Engine) wayOf(b *queue.Buried) (*retryWay, string) {
 	default:
 		return nil, fmt.Sprintf("a dead letter of %s is a note, there is nothing to send", b.Stage)
 	}
-	i := slices.IndexFunc(e.pipelines, func(p *pipeline) bool { return p.cfg.Name == b.Pipeline })
+	i := slices.IndexFunc(e.pipelines(), func(p *pipeline) bool { return p.cfg.Name == b.Pipeline })
 	if i < 0 {
 		return nil, fmt.Sprintf("the edge that runs has no pipeline %q", b.Pipeline)
 	}
-	p := e.pipelines[i]
+	p := e.pipelines()[i]
 	if _, err := record.Parse(b.Raw); err != nil {
 		return nil, "it is no record any more"
 	}
@@ -245,23 +245,14 @@ func (r *retry) group(ctx context.Context) (*store.Group, error) {
 			return nil, err
 		}
 	}
-	w := newWorker(r.engine, p, &source{name: retrySource})
+	w := newWorker(ctx, r.engine, p, &source{name: retrySource})
 	if r.way.from < 0 {
 		for i := range records {
 			g.Entries = append(g.Entries, store.Entry{Subject: w.subject(&records[i]), Data: r.step[i].Raw})
 		}
 		return g, nil
 	}
-	for i := r.way.from; i < len(p.transforms); i++ {
-		if records, err = w.transform(ctx, &p.transforms[i], records, g); err != nil {
-			return nil, err
-		}
-	}
-	g.Counts.Transformed = uint64(len(records))
-	w.encode(records, g)
-	g.Counts.Messages = uint64(len(g.Outbox.Messages))
-	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
-	return g, nil
+	return g, w.fill(ctx, g, records, r.way.from)
 }
 
 func (r *retry) remove(ctx context.Context, letters []*queue.Buried) error {

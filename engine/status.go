@@ -95,12 +95,37 @@ type RemoteStatus struct {
 	LastError string    `json:"last_error,omitempty"`
 }
 
-// PluginStatus is one loaded plugin.
+// PluginStatus is one loaded plugin. A plugin that several pipelines use is
+// loaded by each for itself. Its numbers are since it was loaded.
 type PluginStatus struct {
-	Name    string `json:"name"`
-	SHA256  string `json:"sha256"`
-	Records uint64 `json:"records"`
-	Faults  uint64 `json:"faults"`
+	Name     string `json:"name"`
+	Pipeline string `json:"pipeline,omitempty"` // empty: no transform uses it
+	SHA256   string `json:"sha256"`
+	SignedBy string `json:"signed_by,omitempty"` // the trusted key
+	Version  string `json:"version,omitempty"`   // as the module says
+
+	Records   uint64 `json:"records"`   // given to it
+	Conflicts uint64 `json:"conflicts"` // likewise
+	Faults    uint64 `json:"faults"`    // records or conflicts it failed on
+	Refused   uint64 `json:"refused"`   // it answered with an error
+	Dropped   uint64 `json:"dropped"`   // it ended on purpose
+	NotAsked  uint64 `json:"not_asked"` // came while it rested; with when_resting = "wait" they are given to it later
+	// FaultsByKind has the kinds of sdk/abi.md.
+	FaultsByKind map[string]uint64 `json:"faults_by_kind,omitempty"`
+	LastFault    string            `json:"last_fault,omitempty"`
+
+	Calls     uint64 `json:"calls"`
+	Replays   uint64 `json:"replays"` // calls that were tried again record by record
+	Fuel      uint64 `json:"fuel"`    // about one for an instruction
+	Instances uint64 `json:"instances"`
+	// Breaker is "closed": it works; "open": it rests after too many faults, until
+	// RestsUntil; "trial": the next record decides.
+	Breaker    string    `json:"breaker"`
+	RestsUntil time.Time `json:"rests_until,omitzero"`
+	Rests      uint64    `json:"rests"` // how often it has
+	// LogLinesDropped counts lines past its limits.
+	LogLinesDropped uint64             `json:"log_lines_dropped"`
+	Metrics         map[string]float64 `json:"metrics,omitempty"` // its own
 }
 
 // Summary is what `edged run` prints at its end.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -27,6 +28,7 @@ type worker struct {
 	rules    *alert.Evaluator
 	out      wasm.Output
 	subjects map[[2]string]string
+	stopping <-chan struct{} // closed when the source is to end
 
 	mu     gosync.Mutex
 	failed error
@@ -38,11 +40,17 @@ const (
 	workerQueue = 2    // batches that may wait between source and worker
 	maxSubjects = 4096 // remembered per worker
 	pluginRetry = time.Second
+	// How often a plugin that rests is looked at: one record at a time is tried,
+	// and another worker may be trying one.
+	restPollLeast = 10 * time.Millisecond
+	restPollMost  = time.Second
 )
 
-func newWorker(e *Engine, p *pipeline, s *source) *worker {
+// newWorker makes a worker that gives up waiting for plugins when ctx ends.
+func newWorker(ctx context.Context, e *Engine, p *pipeline, s *source) *worker {
 	return &worker{
-		engine: e, pipeline: p, source: s, in: make(chan *collect.Batch, workerQueue),
+		stopping: ctx.Done(),
+		engine:   e, pipeline: p, source: s, in: make(chan *collect.Batch, workerQueue),
 		rules: p.rules.NewEvaluator(), subjects: map[[2]string]string{},
 	}
 }
@@ -114,22 +122,10 @@ func (w *worker) run(ctx context.Context) {
 
 // process takes one batch to the store. After nil the store calls Done.
 func (w *worker) process(ctx context.Context, b *collect.Batch) error {
-	g := &store.Group{Source: w.source.name, Position: b.Position}
-	g.Counts.Collected = uint64(len(b.Records) + len(b.Rejected))
-	g.Outbox.DeadLetters = b.Rejected
-	records := b.Records
-	for i := range w.pipeline.transforms {
-		var err error
-		if records, err = w.transform(ctx, &w.pipeline.transforms[i], records, g); err != nil {
-			return err
-		}
+	g, err := w.prepare(ctx, b)
+	if err != nil {
+		return err
 	}
-	if len(w.pipeline.transforms) > 0 {
-		g.Counts.Transformed = uint64(len(records))
-	}
-	w.encode(records, g)
-	g.Counts.Messages = uint64(len(g.Outbox.Messages))
-	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
 	w.stored.Add(1)
 	g.Done = func(err error) {
 		if err != nil {
@@ -147,50 +143,108 @@ func (w *worker) process(ctx context.Context, b *collect.Batch) error {
 	return nil
 }
 
+// prepare makes of a batch what is to be stored. While a plugin does not start,
+// no record is to blame and none may be lost: the batch waits, and begins anew.
+func (w *worker) prepare(ctx context.Context, b *collect.Batch) (*store.Group, error) {
+	for {
+		g := &store.Group{Source: w.source.name, Position: b.Position}
+		g.Counts.Collected = uint64(len(b.Records) + len(b.Rejected))
+		g.Outbox.DeadLetters = slices.Clone(b.Rejected)
+		err := w.fill(ctx, g, b.Records, 0)
+		if err == nil {
+			return g, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, wasm.ErrClosed) || errors.Is(err, errStopping) {
+			return nil, err
+		}
+		w.engine.log.Error("a transform cannot run, trying again", "pipeline", w.pipeline.cfg.Name, "in", pluginRetry, "error", err)
+		if err := w.pause(ctx, pluginRetry); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fill takes records through the transforms from the given one on, and through
+// the rules, into g.
+func (w *worker) fill(ctx context.Context, g *store.Group, records []record.Record, from int) error {
+	for i := from; i < len(w.pipeline.transforms); i++ {
+		var err error
+		if records, err = w.transform(ctx, &w.pipeline.transforms[i], records, g); err != nil {
+			return err
+		}
+	}
+	if len(w.pipeline.transforms) > 0 {
+		g.Counts.Transformed = uint64(len(records))
+	}
+	w.encode(records, g)
+	g.Counts.Messages = uint64(len(g.Outbox.Messages))
+	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
+	return nil
+}
+
+// errStopping refuses a batch that waits for a plugin while the edge stops: its
+// source will bring it again.
+var errStopping = errors.New("stopping while a batch waits for its plugin")
+
+// pause waits for d. It does not outlast the source: a plugin may rest for long.
+func (w *worker) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-w.stopping:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // transform runs one plugin over records. What it refuses or fails on becomes a
 // dead letter with the record as it came in (I6).
 func (w *worker) transform(ctx context.Context, t *transform, in []record.Record, g *store.Group) ([]record.Record, error) {
-	if len(in) == 0 {
-		return in, nil
-	}
-	for {
-		err := t.plugin.Transform(ctx, in, w.engine.now(), &w.out)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil || errors.Is(err, wasm.ErrClosed) {
+	out := make([]record.Record, 0, len(in))
+	for len(in) > 0 {
+		if err := t.plugin.Transform(ctx, in, w.engine.now(), &w.out); err != nil {
 			return nil, err
 		}
-		// No record is to blame, so none may be lost: the batch waits.
-		w.engine.log.Error("plugin does not start, trying again", "plugin", t.plugin.Name(), "error", err)
-		select {
-		case <-time.After(pluginRetry):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		var done int
+		if out, done = w.take(t, in, out, g); done == len(in) {
+			break
 		}
-	}
-	out := make([]record.Record, 0, len(in))
-	// The next call reuses the output's buffers; the last stage's are read
-	// before that, but an earlier stage's must be kept.
-	for i := range w.out.Results {
-		switch r := &w.out.Results[i]; r.Action {
-		case wasm.Pass:
-			out = append(out, in[i])
-		case wasm.Emit:
-			for j := range r.Records {
-				out = append(out, r.Records[j].Clone())
-			}
-		case wasm.Drop:
-			g.Counts.Dropped++
-		default:
-			if t.pass {
-				out = append(out, in[i])
-			} else {
-				g.Outbox.DeadLetters = append(g.Outbox.DeadLetters, w.deadLetter(t, &in[i], r))
-			}
+		in = in[done:]
+		if err := w.pause(ctx, min(max(t.plugin.Rests(), restPollLeast), restPollMost)); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// take appends to out what goes on, and returns for how many of in the answer
+// stands: those that come while the plugin rests may have to wait.
+func (w *worker) take(t *transform, in, out []record.Record, g *store.Group) ([]record.Record, int) {
+	// The next call reuses the output's buffers; the last stage's are read
+	// before that, but an earlier stage's must be kept.
+	for i := range w.out.Results {
+		r := &w.out.Results[i]
+		switch {
+		case r.Action == wasm.Pass:
+			out = append(out, in[i])
+		case r.Action == wasm.Emit:
+			for j := range r.Records {
+				out = append(out, r.Records[j].Clone())
+			}
+		case r.Action == wasm.Drop:
+			g.Counts.Dropped++
+		case r.Action == wasm.Skipped && t.wait:
+			return out, i
+		case t.pass:
+			out = append(out, in[i])
+		default:
+			g.Outbox.DeadLetters = append(g.Outbox.DeadLetters, w.deadLetter(t, &in[i], r))
+		}
+	}
+	return out, len(in)
 }
 
 func (w *worker) deadLetter(t *transform, r *record.Record, res *wasm.Result) record.DeadLetter {

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,6 +119,7 @@ func statusText(st engine.Status) string {
 	section(&out, syncsTable(st))
 	section(&out, sourcesTable(st))
 	section(&out, pluginsTable(st))
+	section(&out, countersTable(st))
 	return out.String()
 }
 
@@ -158,9 +162,43 @@ func sourcesTable(st engine.Status) table {
 }
 
 func pluginsTable(st engine.Status) table {
-	t := table{head: []string{"PLUGIN", "RECORDS", "FAULTS", "SHA256"}}
+	t := table{head: []string{"PLUGIN", "PIPELINE", "RECORDS", "FAULTS", "STATE", "INSTANCES", "FUEL/RECORD", "SHA256", "LAST FAULT"}}
 	for _, p := range st.Plugins {
-		t.add(p.Name, number(p.Records), number(p.Faults), p.SHA256[:min(12, len(p.SHA256))])
+		fuel := ""
+		if n := p.Records + p.Conflicts; n > 0 {
+			fuel = number(p.Fuel / n)
+		}
+		t.add(p.Name, p.Pipeline, number(p.Records+p.Conflicts), number(p.Faults), pluginState(st.Time, p), number(p.Instances),
+			fuel, p.SHA256[:min(12, len(p.SHA256))], oneLine(p.LastFault))
+	}
+	return t
+}
+
+// pluginState says whether a plugin works or rests after too many faults.
+func pluginState(now time.Time, p engine.PluginStatus) string {
+	switch {
+	case p.Breaker == "closed":
+		return "works"
+	case p.RestsUntil.After(now):
+		return "rests for " + age(p.RestsUntil, now)
+	}
+	return "is tried"
+}
+
+// countersTable shows what the plugins count for the operator, and what they
+// may have logged too much.
+func countersTable(st engine.Status) table {
+	t := table{head: []string{"PLUGIN", "PIPELINE", "COUNTER", "VALUE"}}
+	for _, p := range st.Plugins {
+		for _, name := range slices.Sorted(maps.Keys(p.Metrics)) {
+			t.add(p.Name, p.Pipeline, name, strconv.FormatFloat(p.Metrics[name], 'g', -1, 64))
+		}
+		for _, kind := range slices.Sorted(maps.Keys(p.FaultsByKind)) {
+			t.add(p.Name, p.Pipeline, kind+" faults", number(p.FaultsByKind[kind]))
+		}
+		if p.LogLinesDropped > 0 {
+			t.add(p.Name, p.Pipeline, "log lines left out", number(p.LogLinesDropped))
+		}
 	}
 	return t
 }

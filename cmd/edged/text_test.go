@@ -104,7 +104,10 @@ func status(after time.Duration, stored uint64, link string) engine.Status {
 			Syncs:   []engine.SyncStatus{{Remote: "hub", SyncedRecords: stored / 2, Waiting: stored / 2}},
 		}},
 		Remotes: []engine.RemoteStatus{{Kind: "nats", Name: "hub", State: link, Since: start, LastError: "connection refused"}},
-		Plugins: []engine.PluginStatus{{Name: "dew_point", SHA256: "0123456789abcdef", Records: stored}},
+		Plugins: []engine.PluginStatus{{
+			Name: "dew_point", Pipeline: "p", SHA256: "0123456789abcdef", Records: stored, Faults: 2, Instances: 3, Fuel: 100 * stored,
+			Breaker: "closed", FaultsByKind: map[string]uint64{"trap": 2}, Metrics: map[string]float64{"seen": 1.5}, LastFault: "trap fault: unreachable",
+		}},
 	}
 }
 
@@ -133,8 +136,12 @@ cold_chain   4,000  hub      2,000    2,000  never
 PIPELINE    SOURCE     STATE   ERROR
 cold_chain  file rows  failed  no such file
 
-PLUGIN     RECORDS  FAULTS  SHA256
-dew_point    4,000       0  0123456789ab
+PLUGIN     PIPELINE  RECORDS  FAULTS  STATE  INSTANCES  FUEL/RECORD  SHA256        LAST FAULT
+dew_point  p           4,000       2  works          3          100  0123456789ab  trap fault: unreachable
+
+PLUGIN     PIPELINE  COUNTER      VALUE
+dew_point  p         seen         1.5
+dew_point  p         trap faults  2
 `
 	if diff := cmp.Diff(want, statusText(status(90*time.Second, 4000, "offline"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // builtinPrefix marks a module that comes with edged.
@@ -29,7 +30,15 @@ func (b *builder) build(file Args) {
 		Durability: edge.String("durability"),
 		MaxBytes:   edge.Size("max_bytes"),
 		Keep:       edge.Duration("keep"), QueueWhenFull: edge.String("queue_when_full"),
-		Range: edge.Range,
+		RequireSigned: edge.Bool("require_signed_plugins"),
+		KeysRange:     edge.ArgRange("plugin_keys"),
+		Range:         edge.Range,
+	}
+	for _, key := range edge.Strings("plugin_keys") {
+		if !strings.HasPrefix(key, sign.KeyPrefix) {
+			key = beside(edge, key)
+		}
+		b.cfg.Edge.PluginKeys = append(b.cfg.Edge.PluginKeys, key)
 	}
 	for _, r := range file.Blocks("remote") {
 		if len(r.labels) == 2 {
@@ -58,13 +67,25 @@ func plugin(a Args) Plugin {
 		Args:   a,
 		Range:  a.Range,
 	}
-	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" && !filepath.IsAbs(p.Module) {
-		p.Module = filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(p.Module))
+	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" {
+		p.Module = beside(a, p.Module)
 	}
 	if limits, ok := a.Block("limits"); ok {
-		p.Limits = Limits{Memory: limits.Size("memory"), Time: limits.Duration("time"), Output: limits.Size("output")}
+		p.Limits = Limits{
+			Memory: limits.Size("memory"), Time: limits.Duration("time"), Fuel: limits.Int("fuel"),
+			Output: limits.Size("output"), RecordOutput: limits.Size("record_output"),
+			LogLines: int(limits.Int("log")), KV: limits.Size("kv"),
+		}
 	}
 	return p
+}
+
+// beside resolves a path against the folder of the file that names it.
+func beside(a Args, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(a.Range.Filename), filepath.FromSlash(path))
 }
 
 func (b *builder) pipeline(a Args) Pipeline {
@@ -76,7 +97,9 @@ func (b *builder) pipeline(a Args) Pipeline {
 	}
 	for _, t := range a.Blocks("transform") {
 		if ref := t.BlockRef("plugin"); len(t.labels) == 1 && len(ref) == 1 {
-			p.Transforms = append(p.Transforms, Transform{Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), Range: t.Range})
+			p.Transforms = append(p.Transforms, Transform{
+				Name: t.labels[0], Plugin: ref[0], OnError: t.String("on_error"), WhenResting: t.String("when_resting"), Range: t.Range,
+			})
 		}
 	}
 	for _, t := range a.Blocks("alert") {

@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // CheckFiles looks for what a checked configuration names outside itself: the
-// plugins' modules. stat tells whether a file can be opened, nil asks the
+// plugins' modules and the keys that sign them. stat tells whether a file can be opened, nil asks the
 // operating system; builtins are the names that may follow "builtin:". Apart
 // from stat it touches nothing (I10).
 func (c *Config) CheckFiles(stat func(path string) error, builtins []string) hcl.Diagnostics {
@@ -40,6 +42,14 @@ func (c *Config) CheckFiles(stat func(path string) error, builtins []string) hcl
 			diags = append(diags, diagnostic("Missing module", fmt.Sprintf("There is no file %q.%s A path is relative to the folder of the pipeline file.", p.Module, hint), at))
 		default:
 			diags = append(diags, diagnostic("Cannot read module", fmt.Sprintf("%q cannot be read: %s. Check the path and its permissions.", p.Module, reason(err)), at))
+		}
+	}
+	for _, key := range c.Edge.PluginKeys {
+		if strings.HasPrefix(key, sign.KeyPrefix) {
+			continue
+		}
+		if err := stat(key); err != nil {
+			diags = append(diags, diagnostic("Cannot read key", fmt.Sprintf("The key %q cannot be read: %s. A key is the path of a file, relative to the folder of the pipeline file, or %s and the base64 of the key.", key, reason(err), sign.KeyPrefix), c.Edge.KeysRange))
 		}
 	}
 	return finish(diags, c.Files)

@@ -12,7 +12,10 @@ import (
 )
 
 func TestCheckFiles(t *testing.T) {
-	src := `plugin "a" {
+	src := `edge {
+  plugin_keys = ["here.wasm", "gone.pub", "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
+}
+plugin "a" {
   module = "builtin:dew_point"
 }
 plugin "b" {
@@ -44,9 +47,10 @@ plugin "e" {
 		got = append(got, d.Subject.String()+" "+d.Summary+": "+d.Detail)
 	}
 	want := []string{
-		`conf/x.hcl:5,12-31 Unknown built-in plugin: There is no built-in plugin "dew_piont". Did you mean "dew_point"? The built-in plugins are: dew_point, merge.`,
-		`conf/x.hcl:11,12-23 Missing module: There is no file "conf/dew_point". The built-in plugin is written "builtin:dew_point". A path is relative to the folder of the pipeline file.`,
-		`conf/x.hcl:14,12-28 Cannot read module: "locked.wasm" cannot be read: permission denied. Check the path and its permissions.`,
+		`conf/x.hcl:2,17-98 Cannot read key: The key "conf/gone.pub" cannot be read: file does not exist. A key is the path of a file, relative to the folder of the pipeline file, or ed25519: and the base64 of the key.`,
+		`conf/x.hcl:8,12-31 Unknown built-in plugin: There is no built-in plugin "dew_piont". Did you mean "dew_point"? The built-in plugins are: dew_point, merge.`,
+		`conf/x.hcl:14,12-23 Missing module: There is no file "conf/dew_point". The built-in plugin is written "builtin:dew_point". A path is relative to the folder of the pipeline file.`,
+		`conf/x.hcl:17,12-28 Cannot read module: "locked.wasm" cannot be read: permission denied. Check the path and its permissions.`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

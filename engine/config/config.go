@@ -17,6 +17,8 @@ import (
 type Catalog struct {
 	Collects []Spec
 	Remotes  []Spec
+	// Capabilities are what a plugin can be granted.
+	Capabilities []string
 }
 
 // Config is one checked configuration.
@@ -39,6 +41,12 @@ type Edge struct {
 	Keep time.Duration
 	// QueueWhenFull is "wait" or "drop_lowest_priority".
 	QueueWhenFull string
+	// PluginKeys are public keys as sign.ParsePublicKey reads them, or the files
+	// that hold one, as resolved against the file that names them.
+	PluginKeys []string
+	// RequireSigned refuses plugins that are not signed by one of them.
+	RequireSigned bool
+	KeysRange     hcl.Range // of plugin_keys
 	Range         hcl.Range
 }
 
@@ -55,7 +63,7 @@ type Plugin struct {
 	Module string          // path as resolved against the file that names it, or "builtin:dew_point"
 	SHA256 string          // lower case hexadecimal, or empty
 	Config json.RawMessage // what edged_configure receives; nil: nothing
-	Allow  []string        // capabilities granted: "log", "clock"
+	Allow  []string        // capabilities granted
 	Limits Limits
 	Args   Args // for the ranges of its arguments
 	Range  hcl.Range
@@ -63,9 +71,13 @@ type Plugin struct {
 
 // Limits bound one plugin. Zero means the host's default.
 type Limits struct {
-	Memory int64         // bytes of linear memory
-	Time   time.Duration // per call
-	Output int64         // bytes per call
+	Memory       int64         // bytes of linear memory
+	Time         time.Duration // per call
+	Fuel         int64         // per call, about one for an instruction
+	Output       int64         // bytes per call
+	RecordOutput int64         // bytes per record
+	LogLines     int           // a second
+	KV           int64         // bytes of its keys, in each pipeline
 }
 
 // Collect is a `collect "<kind>" "<name>"` block.
@@ -80,7 +92,9 @@ type Transform struct {
 	Name    string
 	Plugin  string // name of the plugin block
 	OnError string // "dead_letter" or "pass"
-	Range   hcl.Range
+	// WhenResting is "wait" or "on_error".
+	WhenResting string
+	Range       hcl.Range
 }
 
 // Alert is an `alert "<name>"` block.

@@ -63,13 +63,14 @@ func stringValue(arg *Arg, v cty.Value) (any, *valueError) {
 		return nil, wrongType(arg, "a string", v, quoteAdvice(v))
 	}
 	s := v.AsString()
-	if len(arg.Enum) > 0 && !slices.Contains(arg.Enum, s) {
-		return nil, &valueError{"Unsupported value", fmt.Sprintf("%q is not a value of the argument %q.%s The values are: %s.", s, arg.Name, didYouMean(s, arg.Enum), joinQuoted(arg.Enum))}
-	}
 	return s, checkText(arg, s)
 }
 
+// checkText checks a string, or one of a list.
 func checkText(arg *Arg, s string) *valueError {
+	if len(arg.Enum) > 0 && !slices.Contains(arg.Enum, s) {
+		return &valueError{"Unsupported value", fmt.Sprintf("%q is not a value of the argument %q.%s The values are: %s.", s, arg.Name, didYouMean(s, arg.Enum), joinQuoted(arg.Enum))}
+	}
 	if arg.Check == nil {
 		return nil
 	}

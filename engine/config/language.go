@@ -8,6 +8,7 @@ import (
 
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // language declares everything a pipeline file may hold.
@@ -15,7 +16,7 @@ func language(catalog Catalog) Spec {
 	return Spec{
 		Name:    "file",
 		Summary: "A pipeline file holds blocks; a directory of files is one configuration.",
-		Blocks:  []Spec{edgeSpec(), remoteSpec(catalog), pluginSpec(), pipelineSpec(catalog)},
+		Blocks:  []Spec{edgeSpec(), remoteSpec(catalog), pluginSpec(catalog), pipelineSpec(catalog)},
 	}
 }
 
@@ -30,6 +31,8 @@ func edgeSpec() Spec {
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
 			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters. What happens when it is used up is for `when_full` of each pipeline to say."},
 			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. Records that are not synced are never removed by age."},
+			{Name: "plugin_keys", Type: StringList, Check: isPluginKey, Doc: "The public keys whose plugins are trusted, each as `ed25519:<base64>` or the path of a file that holds it so or as PEM. With them, a module that has a signature beside it (`x.wasm.sig`) is refused when a key that is not listed has signed it, when the module or its manifest was changed since, and when it does or uses more than the manifest says."},
+			{Name: "require_signed_plugins", Type: Bool, Default: `false`, Doc: "Whether a module without a signature is refused. The built-in plugins need none."},
 			{Name: "queue_when_full", Type: String, Default: `"wait"`, Enum: []string{"wait", "drop_lowest_priority"}, Doc: "When the messages that wait for a remote use up their part of the disk budget: `wait` leaves new ones in the record store until there is room; `drop_lowest_priority` makes room by dropping the oldest of the lowest priority, with a trace that reaches the hub's ledger."},
 		},
 		Example: `edge {
@@ -51,7 +54,7 @@ func remoteSpec(catalog Catalog) Spec {
 	}
 }
 
-func pluginSpec() Spec {
+func pluginSpec(catalog Catalog) Spec {
 	return Spec{
 		Name:    "plugin",
 		Summary: "A WebAssembly module that transforms records or resolves conflicts.",
@@ -62,7 +65,7 @@ func pluginSpec() Spec {
 			{Name: "module", Type: String, Required: true, Check: isModule, Doc: "The path of the `.wasm` file, relative to the folder of this file, or `builtin:<name>` for one that edged ships."},
 			{Name: "sha256", Type: String, Check: isSHA256, Doc: "The module's SHA-256 as 64 hexadecimal digits. When given, any other module is refused."},
 			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
-			{Name: "allow", Type: StringList, Doc: "What of the host the module may use: `log` (write to the log) and `clock` (the time of its call). A module that imports anything else, or what is not listed here, is refused when it is loaded."},
+			{Name: "allow", Type: StringList, Enum: catalog.Capabilities, Doc: "What of the host the module may use: `log` (write to the log), `clock` (the time of its call), `config` (read the device configuration), `kv` (keep keys of its own, stored together with the records), `metric` (counters that `edged status` shows). A module that imports anything else, or what is not listed here, is refused when it is loaded. A plugin that resolves conflicts may be given `log` only."},
 		},
 		Blocks: []Spec{{
 			Name:    "limits",
@@ -70,11 +73,16 @@ func pluginSpec() Spec {
 			Args: []Arg{
 				{Name: "memory", Type: Size, Min: "64KiB", Max: "1GiB", Doc: "Linear memory; 16MiB when it is not given."},
 				{Name: "time", Type: Duration, Min: "1ms", Max: "1m", Doc: "Time per call; 50ms when it is not given. A call that takes longer is stopped, and the record it stopped at goes to the dead letters."},
-				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return; 8MiB when it is not given."},
+				{Name: "fuel", Type: Int, Min: "1000", Max: "1000000000000", Doc: "The most that one call may use, about one for an instruction; when it is not given, only `time` bounds a call. Unlike time it is the same on every machine: `edged status` shows what is used."},
+				{Name: "output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that one call may return; 8MiB when it is not given. A call has up to 64 records."},
+				{Name: "record_output", Type: Size, Min: "1KiB", Max: "1GiB", Doc: "Bytes that may come out of one record; 4MiB when it is not given."},
+				{Name: "log", Type: Int, Min: "1", Max: "100000", Doc: "Lines that it may log in a second; 100 when it is not given. What is more is counted and left out."},
+				{Name: "kv", Type: Size, Min: "1KiB", Max: "256KiB", Doc: "Bytes of the keys and values that it keeps in one pipeline, with 16 for each key; 64KiB when it is not given."},
 			},
 			Example: `limits {
   memory = "32MiB"
   time   = "50ms"
+  kv     = "128KiB"
 }
 `,
 		}},
@@ -122,6 +130,7 @@ func transformSpec() Spec {
 		Args: []Arg{
 			{Name: "plugin", Type: BlockRef, Refers: "plugin", Required: true, Doc: "The plugin block to run."},
 			{Name: "on_error", Type: String, Default: `"dead_letter"`, Enum: []string{"dead_letter", "pass"}, Doc: "What becomes of a record that the plugin fails on: `dead_letter` keeps it with the error among the dead letters, `pass` goes on with the record as it was."},
+			{Name: "when_resting", Type: String, Default: `"wait"`, Enum: []string{"wait", "on_error"}, Doc: "What becomes of records that come while the plugin rests. After 10 faults in a row, or more than 50 among the last 100 records, it rests: for a second, then twice as long each time up to a minute; after each rest one record decides. `wait` keeps the pipeline waiting, and its sources with it; `on_error` does with the records as `on_error` says."},
 		},
 		Example: `transform "dew_point" {
   plugin = plugin.dew_point
@@ -219,6 +228,16 @@ func isRecordName(value string) error {
 func isModule(value string) error {
 	if name, ok := strings.CutPrefix(value, builtinPrefix); ok && !validName.MatchString(name) {
 		return errors.New(`a built-in plugin is written like "builtin:dew_point"`)
+	}
+	return NotEmpty(value)
+}
+
+// isPluginKey checks a key that is written out; one in a file is read when the
+// edge starts.
+func isPluginKey(value string) error {
+	if strings.HasPrefix(value, sign.KeyPrefix) {
+		_, err := sign.ParsePublicKey([]byte(value))
+		return err
 	}
 	return NotEmpty(value)
 }

@@ -22,7 +22,7 @@ func TestLoadTypedConfiguration(t *testing.T) {
 		t.Fatal(diags)
 	}
 	edge := cfg.Edge
-	edge.Range = hcl.Range{}
+	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
 	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" {
 		t.Errorf("edge (-want +got):\n%s", diff)
 	}
@@ -37,7 +37,9 @@ func TestLoadTypedConfiguration(t *testing.T) {
 	if want := "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"; plugin.SHA256 != want {
 		t.Errorf("sha256 %q, want it in lower case", plugin.SHA256)
 	}
-	if diff := cmp.Diff(config.Limits{Memory: 32 << 20, Time: 50 * time.Millisecond, Output: 64000}, plugin.Limits); diff != "" {
+	if diff := cmp.Diff(config.Limits{
+		Memory: 32 << 20, Time: 50 * time.Millisecond, Fuel: 5_000_000, Output: 64000, RecordOutput: 32 << 10, LogLines: 10, KV: 256 << 10,
+	}, plugin.Limits); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}
 	if want := `{"a":"x","list":[1,2.5,true,null,"<&>"]}`; string(plugin.Config) != want {
@@ -177,7 +179,7 @@ func TestEdgeDefaults(t *testing.T) {
 	}
 	cfg, diags := parse(testHost())
 	edge := cfg.Edge
-	edge.Range = hcl.Range{}
+	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
 	if diff := cmp.Diff(config.Edge{DeviceID: "test-host", DataDir: "data", Durability: "fsync", MaxBytes: 8 << 30, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" || len(diags) > 0 {
 		t.Errorf("edge (-want +got):\n%s\n%v", diff, diags)
 	}

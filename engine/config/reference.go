@@ -181,6 +181,9 @@ func (a *Arg) typeText() string {
 		for i, v := range a.Enum {
 			quoted[i] = fmt.Sprintf("`%q`", v)
 		}
+		if a.Type == StringList {
+			return "list of " + strings.Join(quoted, ", ")
+		}
 		return "one of " + strings.Join(quoted, ", ")
 	}
 	if b := a.bounds(); b != "" {

@@ -36,7 +36,7 @@ type Arg struct {
 	Required bool
 	Default  string    // as it would be written in the file: `"5s"`, `true`; empty: none
 	Doc      string    // one or two sentences: meaning, unit, bounds
-	Enum     []string  // for String: the allowed values
+	Enum     []string  // for String, and for each element of a StringList: the allowed values
 	Min, Max string    // bounds, as they would be written without quotes; empty: none
 	Root     expr.Root // for Expression: the variable it may use
 	Result   expr.Type // for Expression: what it must give, checked as far as it is known before there is a record

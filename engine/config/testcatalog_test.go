@@ -13,6 +13,8 @@ func testCatalog() config.Catalog {
 	return config.Catalog{
 		Collects: []config.Spec{fileSpec(), generatorSpec()},
 		Remotes:  []config.Spec{natsSpec(), httpSpec()},
+
+		Capabilities: []string{"clock", "config", "kv", "log", "metric"},
 	}
 }
 

@@ -35,7 +35,7 @@ type Options struct {
 	// Config answers config_get: a value of the device configuration, and
 	// whether there is one. It may be called from any goroutine and must not
 	// block. Nil: there is none.
-	Config func(key string) (string, bool)
+	Config func(key string) ([]byte, bool)
 	// Now is the time that rates and rests are kept by. Nil: time.Now.
 	Now func() time.Time
 	// Workers bounds the instances of one plugin that exist at a time, and so
@@ -50,7 +50,7 @@ type Host struct {
 	cache   wazero.CompilationCache
 	log     *slog.Logger
 	workers int
-	config  func(key string) (string, bool)
+	config  func(key string) ([]byte, bool)
 	now     func() time.Time
 
 	mu      sync.Mutex

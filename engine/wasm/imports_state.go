@@ -75,7 +75,7 @@ func importConfigGet(inst *instance, mod api.Module, stack []uint64) {
 		result(stack, resultBad)
 		return
 	}
-	var value string
+	var value []byte
 	found := false
 	if inst.plugin.host.config != nil {
 		value, found = inst.plugin.host.config(string(name))
@@ -84,7 +84,7 @@ func importConfigGet(inst *instance, mod api.Module, stack []uint64) {
 		result(stack, resultNotFound)
 		return
 	}
-	result(stack, inst.give(mod, []byte(value), stack[2], stack[3]))
+	result(stack, inst.give(mod, value, stack[2], stack[3]))
 }
 
 func importKVGet(inst *instance, mod api.Module, stack []uint64) {

@@ -143,7 +143,7 @@ func TestLogRateIsBounded(t *testing.T) {
 }
 
 func TestConfigAndMetrics(t *testing.T) {
-	h, _ := clockedHost(t, Options{Config: func(key string) (string, bool) { return "21.5", key == "setpoint" }})
+	h, _ := clockedHost(t, Options{Config: func(key string) ([]byte, bool) { return []byte("21.5"), key == "setpoint" }})
 	g := newGuest()
 	i32s := func(n int) []byte { return bytes.Repeat([]byte{tI32}, n) }
 	g.importFunc(moduleEdged, "config_get", i32s(4), []byte{tI32})

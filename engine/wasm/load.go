@@ -16,6 +16,7 @@ import (
 
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/wasm/meter"
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 const (
@@ -96,11 +97,24 @@ type Module struct {
 	SHA256 string
 	// Code is the .wasm file.
 	Code []byte
+	// Signature is the content of the file beside it, see package sign; nil: there
+	// is none.
+	Signature []byte
+	Trust     Trust
 	// Config is the JSON object that edged_configure receives; nil: "{}".
 	Config json.RawMessage
 	Limits Limits
 	// Allow lists the capabilities granted; see [Capabilities].
 	Allow []string
+}
+
+// Trust says whose plugins are run. Without keys, signatures are not looked at.
+type Trust struct {
+	// Keys are trusted: a module that is signed must be signed by one of them,
+	// with a manifest that covers what it does.
+	Keys []sign.PublicKey
+	// Required refuses a module that is not signed.
+	Required bool
 }
 
 // Description is what a module tells of itself with edged_describe. All of it
@@ -176,7 +190,11 @@ func (h *Host) load(ctx context.Context, m Module) (_ *Plugin, err error) {
 	sum := sha256.Sum256(m.Code)
 	hexSum := hex.EncodeToString(sum[:])
 	if m.SHA256 != "" && !strings.EqualFold(m.SHA256, hexSum) {
-		return nil, fmt.Errorf("the module's sha256 is %s, but %s is expected: it is not the file that was pinned", hexSum, strings.ToLower(m.SHA256))
+		return nil, fmt.Errorf("the module's sha256 is %s, but %s is pinned: put the pinned file back or, if you trust this one, pin its sha256", hexSum, strings.ToLower(m.SHA256))
+	}
+	signed, err := m.checkSignature()
+	if err != nil {
+		return nil, err
 	}
 	if m.Config != nil {
 		if err := record.ValidObject(m.Config); err != nil {
@@ -196,7 +214,13 @@ func (h *Host) load(ctx context.Context, m Module) (_ *Plugin, err error) {
 	if err := errors.Join(checkImports(compiled, m.Allow), checkExports(compiled, limits)); err != nil {
 		return nil, err
 	}
+	if signed != nil {
+		if err := checkManifest(compiled, &signed.Manifest); err != nil {
+			return nil, err
+		}
+	}
 	p := newPlugin(h, m, limits, compiled, sum)
+	p.signed = signed
 	inst, err := p.start(ctx)
 	if err != nil {
 		return nil, err

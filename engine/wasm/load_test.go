@@ -53,7 +53,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"empty", Module{}, "compiling"},
 		{"no wasm", Module{Code: []byte("hello, world")}, "compiling"},
 		{"too large", Module{Code: make([]byte, maxModuleBytes+1)}, "at most 16777216"},
-		{"other code", Module{Code: evilGuest().build(), SHA256: strings.Repeat("AB", 32)}, "but " + strings.Repeat("ab", 32) + " is expected"},
+		{"other code", Module{Code: evilGuest().build(), SHA256: strings.Repeat("AB", 32)}, "but " + strings.Repeat("ab", 32) + " is pinned"},
 		{"no marker", Module{Code: newGuest().allocAt(iconst(8)).passUnless().build()}, "does not export edged_abi_v1"},
 		{"no alloc", Module{Code: newGuest().marker().passUnless().build()}, "does not export edged_alloc"},
 		{"no transform", Module{Code: noTransform.build()}, "neither edged_transform nor edged_resolve"},

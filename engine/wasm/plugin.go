@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/edged/edged/engine/wasm/sign"
 )
 
 // Plugin is a module that is loaded, checked and configured, with a pool of
@@ -27,6 +29,8 @@ type Plugin struct {
 	keepsKeys bool
 	compiled  wazero.CompiledModule
 	about     Description
+	// signed is what a trusted key has signed; nil: nothing.
+	signed *sign.Signature
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
@@ -42,7 +46,9 @@ type Plugin struct {
 	idle   []*instance
 	closed bool
 
-	metrics map[string]float64 // of the plugin's own, guarded by mu
+	metrics   map[string]float64 // of the plugin's own, guarded by mu
+	byKind    map[FaultKind]uint64
+	lastFault string
 
 	stats
 	breaker    breaker
@@ -64,6 +70,10 @@ type Stats struct {
 	Passed, Emitted, Dropped, Failed, Faulted uint64
 	// Skipped counts records and conflicts that came while the plugin rested.
 	Skipped uint64
+	// FaultsByKind counts faults of single records and conflicts, and LastFault
+	// is the last of them.
+	FaultsByKind map[FaultKind]uint64
+	LastFault    string
 	// Breaker says whether the plugin rests after too many faults, RestsUntil
 	// how long, and Rests how often it has.
 	Breaker    BreakerState
@@ -109,6 +119,10 @@ func (p *Plugin) SHA256() string { return hex.EncodeToString(p.sum[:]) }
 // Description returns what the module tells of itself.
 func (p *Plugin) Description() Description { return p.about }
 
+// Signed returns the signature that was found to be good when the module was
+// loaded; nil: it is not signed, or nobody asked. The caller does not change it.
+func (p *Plugin) Signed() *sign.Signature { return p.signed }
+
 // Limits returns the limits it runs under, defaults included.
 func (p *Plugin) Limits() Limits { return p.limits }
 
@@ -126,7 +140,7 @@ func (p *Plugin) Resolves() bool { return p.impure == nil }
 // Stats returns the counters. They are read one by one while calls may run.
 func (p *Plugin) Stats() Stats {
 	p.mu.Lock()
-	metrics := maps.Clone(p.metrics)
+	metrics, byKind, lastFault := maps.Clone(p.metrics), maps.Clone(p.byKind), p.lastFault
 	p.mu.Unlock()
 	state, until, rests := p.breaker.state(p.host.now())
 	return Stats{
@@ -134,8 +148,19 @@ func (p *Plugin) Stats() Stats {
 		Calls: p.calls.Load(), Records: p.records.Load(), Conflicts: p.conflicts.Load(), Passed: p.passed.Load(), Emitted: p.emitted.Load(),
 		Dropped: p.dropped.Load(), Failed: p.failed.Load(), Faulted: p.faults.Load(),
 		Replays: p.replays.Load(), Fuel: p.fuel.Load(), Instances: p.instances.Load(), LogDropped: p.logDropped.Load(),
-		Metrics: metrics,
+		Metrics: metrics, FaultsByKind: byKind, LastFault: lastFault,
 	}
+}
+
+// noteFault counts a fault of a single item.
+func (p *Plugin) noteFault(f *Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byKind == nil {
+		p.byKind = map[FaultKind]uint64{}
+	}
+	p.byKind[f.Kind]++
+	p.lastFault = f.Error()
 }
 
 // acquire waits for a slot.

@@ -138,6 +138,7 @@ func (r *run) replay(ctx context.Context, items int, fault *Fault) error {
 func (r *run) blame(f *Fault) string {
 	p := r.plugin
 	r.faults++
+	p.noteFault(f)
 	p.breaker.note(0, true, p.host.now())
 	if state, until, _ := p.breaker.state(p.host.now()); state == BreakerOpen {
 		p.host.log.LogAttrs(context.Background(), slog.LevelWarn, "plugin rests after too many faults",

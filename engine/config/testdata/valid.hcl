@@ -23,10 +23,17 @@ plugin "dew_point" {
   sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"
   config = { list = [1, 2.50, true, null, "<&>"], a = "x" }
 
+  allow  = ["log", "clock", "config", "kv", "metric"]
+
   limits {
     memory = "32MiB"
     time   = "50ms"
+    fuel   = 5000000
     output = "64KB"
+    log    = 10
+    kv     = "256KiB"
+
+    record_output = "32KiB"
   }
 }
 

@@ -3,6 +3,8 @@ edge {
   data_dir   = ["data"]         # ERROR: Wrong type
   durability = "fsnyc"          # ERROR: Unsupported value
   max_bytes  = 8589934592       # ERROR: Wrong type
+
+  plugin_keys = ["k.pub", "ed25519:abc"] # ERROR: Unsupported value
 }
 
 remote "nats" "a" {
@@ -21,6 +23,7 @@ plugin "p" {
   module = "builtin:"           # ERROR: Unsupported value
   sha256 = "abc"                # ERROR: Unsupported value
   config = 1e999999999          # ERROR: Value out of range
+  allow  = ["kv", "lgo"]        # ERROR: Unsupported value
 
   limits {
     memory = "64kb"             # ERROR: Invalid size
@@ -41,10 +44,16 @@ plugin "q" {
 
 plugin "r" {
   module = "x"
+  allow  = "kv"                 # ERROR: Wrong type
   limits {
     memory = "1KiB"             # ERROR: Value out of range
     time   = "-5s"              # ERROR: Invalid duration
     output = ""                 # ERROR: Invalid size
+    fuel   = 999                # ERROR: Value out of range
+    log    = 0                  # ERROR: Value out of range
+    kv     = "257KiB"           # ERROR: Value out of range
+
+    record_output = 7           # ERROR: Wrong type
   }
 }
 

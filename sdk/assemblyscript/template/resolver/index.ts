@@ -1,9 +1,9 @@
 // Work orders: the status only moves forward, notes are united, quantities
 // added up, and a person decides about the rest.
 
-import { asString, Bytes, Conflict, get, Merge, Path, resolve, set, Verdict } from "../assembly";
+import { asString, Bytes, Conflict, get, Merge, Path, resolve, set, Verdict } from "./edged/assembly";
 
-export { edged_abi_v1, edged_alloc } from "../assembly";
+export { edged_abi_v1, edged_alloc } from "./edged/assembly";
 
 const STATUS = Path.parse("status"), ORDER = ["open", "started", "done"];
 const merge = new Merge(); // a person decides about fields without a rule

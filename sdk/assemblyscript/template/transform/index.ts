@@ -1,8 +1,8 @@
 // Adds the temperature in Fahrenheit, and splits off an alarm where it freezes.
 
-import { asF64, Bytes, Config, Draft, fixed, Lookup, Output, Path, Record, transform } from "../assembly";
+import { asF64, Bytes, Config, Draft, fixed, Lookup, Output, Path, Record, transform } from "./edged/assembly";
 
-export { edged_abi_v1, edged_alloc } from "../assembly";
+export { edged_abi_v1, edged_alloc } from "./edged/assembly";
 
 let fields = new Lookup([Path.parse("temperature"), Path.parse("fahrenheit")]);
 
@@ -23,7 +23,17 @@ function add(record: Record, out: Output): void {
     out.error("there is no temperature");
     return;
   }
-  out.payload(fields.set(1, fixed(celsius * 1.8 + 32, 2)!)!);
+  const fahrenheit = fixed(celsius * 1.8 + 32, 2);
+  if (fahrenheit === null) {
+    out.error("the temperature is too large");
+    return;
+  }
+  const payload = fields.set(1, fahrenheit);
+  if (payload === null) {
+    out.error("the payload has no place for the result");
+    return;
+  }
+  out.payload(payload);
   if (celsius < 0) {
     const alarm = new Draft();
     alarm.type = Bytes.of("frost");

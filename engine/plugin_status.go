@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/edged/edged/engine/wasm"
+)
+
+// pluginStatus tells of every plugin: those of the pipelines in their order,
+// then those that no pipeline has for its own.
+func (e *Engine) pluginStatus() []PluginStatus {
+	set := e.setup.Load()
+	var all []PluginStatus
+	for _, p := range set.pipelines {
+		for _, name := range transformPlugins(p.cfg) {
+			all = append(all, statusOf(p.plugins[name], p.cfg.Name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.plugins)) {
+		all = append(all, statusOf(set.plugins[name], ""))
+	}
+	return all
+}
+
+func statusOf(p *wasm.Plugin, pipeline string) PluginStatus {
+	st := p.Stats()
+	s := PluginStatus{
+		Name: p.Name(), Pipeline: pipeline, SHA256: p.SHA256(), Version: p.Description().Version,
+		Records: st.Records, Conflicts: st.Conflicts, Faults: st.Faulted, Refused: st.Failed, Dropped: st.Dropped,
+		NotAsked: st.Skipped, Calls: st.Calls, Replays: st.Replays, Fuel: st.Fuel, Instances: st.Instances,
+		Breaker: string(st.Breaker), RestsUntil: st.RestsUntil, Rests: st.Rests,
+		LogLinesDropped: st.LogDropped, LastFault: st.LastFault, Metrics: st.Metrics,
+	}
+	if signature := p.Signed(); signature != nil {
+		s.SignedBy, s.Version = signature.Key.String(), signature.Manifest.Version
+	}
+	if len(st.FaultsByKind) > 0 {
+		s.FaultsByKind = map[string]uint64{}
+		for kind, n := range st.FaultsByKind {
+			s.FaultsByKind[string(kind)] = n
+		}
+	}
+	return s
+}

@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/wasm"
+	"github.com/edged/edged/engine/wasm/sign"
+	"github.com/edged/edged/plugins"
+)
+
+// builtinPrefix marks a module that comes with edged.
+const builtinPrefix = "builtin:"
+
+// openPlugins starts the plugin host and loads the plugins that no transform
+// uses: resolvers. Each pipeline loads those of its transforms for itself, so
+// that neither memory, instances nor a rest are shared between pipelines (I8).
+func (e *Engine) openPlugins(ctx context.Context) error {
+	if len(e.config().Plugins) == 0 {
+		return nil
+	}
+	if err := e.openPluginHost(ctx); err != nil {
+		return err
+	}
+	set := e.setup.Load()
+	var diags hcl.Diagnostics
+	if set.trust, diags = readTrust(&set.cfg.Edge); diags.HasErrors() {
+		return diags
+	}
+	set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg))
+	if !diags.HasErrors() {
+		return nil
+	}
+	// It may be the cache: damaged, or on a disk that takes nothing.
+	if err := e.forgetPluginCache(ctx); err != nil {
+		return err
+	}
+	cached := diags
+	if set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg)); diags.HasErrors() {
+		return diags
+	}
+	e.log.Warn("plugins were compiled without the cache, which could not be used", "error", cached)
+	return nil
+}
+
+// openPluginHost starts the plugin host if that has not been done.
+func (e *Engine) openPluginHost(ctx context.Context) (err error) {
+	if e.wasm != nil {
+		return nil
+	}
+	if err := e.newPluginHost(ctx, e.pluginCache()); err != nil {
+		e.log.Warn("plugins are compiled without a cache", "error", err)
+		if err := e.newPluginHost(ctx, ""); err != nil {
+			return err
+		}
+	}
+	e.onClose("plugin host", func(ctx context.Context) error { return e.wasm.Close(ctx) })
+	return nil
+}
+
+func (e *Engine) newPluginHost(ctx context.Context, cacheDir string) error {
+	host, err := wasm.NewHost(ctx, wasm.Options{
+		CacheDir: cacheDir, Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.deviceConfig,
+	})
+	if err == nil {
+		e.wasm = host
+	}
+	return err
+}
+
+func (e *Engine) pluginCache() string { return filepath.Join(e.dataDir, "wasm-cache") }
+
+// forgetPluginCache removes the cache of compiled plugins and starts a host
+// without one. It is for the start, when nothing else knows the host.
+func (e *Engine) forgetPluginCache(ctx context.Context) error {
+	if err := errors.Join(e.wasm.Close(ctx), os.RemoveAll(e.pluginCache())); err != nil {
+		e.log.Warn("removing the cache of compiled plugins", "error", err)
+	}
+	return e.newPluginHost(ctx, "")
+}
+
+// deviceConfig answers config_get.
+func (e *Engine) deviceConfig(string) ([]byte, bool) { return nil, false }
+
+// unusedPlugins lists the plugin blocks that no transform names.
+func unusedPlugins(cfg *config.Config) []string {
+	used := map[string]bool{}
+	for i := range cfg.Pipelines {
+		for _, name := range transformPlugins(&cfg.Pipelines[i]) {
+			used[name] = true
+		}
+	}
+	var unused []string
+	for i := range cfg.Plugins {
+		if name := cfg.Plugins[i].Name; !used[name] {
+			unused = append(unused, name)
+		}
+	}
+	return unused
+}
+
+// transformPlugins lists the plugins that a pipeline's transforms name, each
+// once, in the order of the file.
+func transformPlugins(p *config.Pipeline) []string {
+	var names []string
+	for i := range p.Transforms {
+		if name := p.Transforms[i].Plugin; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// loadPlugins loads the named plugin blocks and reports all that cannot be
+// loaded; then none stays loaded.
+func (e *Engine) loadPlugins(ctx context.Context, set *setup, names []string) (map[string]*wasm.Plugin, hcl.Diagnostics) {
+	loaded := map[string]*wasm.Plugin{}
+	var diags hcl.Diagnostics
+	for i := range set.cfg.Plugins {
+		block := &set.cfg.Plugins[i]
+		if !slices.Contains(names, block.Name) {
+			continue
+		}
+		p, err := e.loadPlugin(ctx, set, block)
+		if err != nil {
+			diags = append(diags, diagnostic(block.Range, "Plugin cannot be loaded", err))
+			continue
+		}
+		loaded[block.Name] = p
+	}
+	if diags.HasErrors() {
+		e.closePlugins(ctx, loaded)
+		return nil, diags
+	}
+	return loaded, nil
+}
+
+// closePlugins frees plugins that nothing uses any more.
+func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*wasm.Plugin) {
+	for name, p := range loaded {
+		if err := p.Close(ctx); err != nil {
+			e.log.Warn("closing a plugin", "plugin", name, "error", err)
+		}
+	}
+}
+
+func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (*wasm.Plugin, error) {
+	m, err := readModule(p.Module)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(p.Module, builtinPrefix) { // those are as good as the program
+		m.Trust = set.trust
+	}
+	m.Name, m.SHA256, m.Config, m.Allow = p.Name, p.SHA256, p.Config, p.Allow
+	m.Limits = wasm.Limits{
+		Memory: p.Limits.Memory, Time: p.Limits.Time, Fuel: p.Limits.Fuel, Output: p.Limits.Output,
+		RecordOutput: p.Limits.RecordOutput, LogLines: p.Limits.LogLines, KV: p.Limits.KV,
+	}
+	return e.wasm.Load(ctx, m)
+}
+
+// readModule reads a module, a file or one that comes with edged, and its
+// signature if there is one.
+func readModule(module string) (m wasm.Module, err error) {
+	if name, ok := strings.CutPrefix(module, builtinPrefix); ok {
+		if m.Code, ok = plugins.Builtin(name); !ok {
+			return m, fmt.Errorf("there is no built-in plugin %q; there are: %s", name, strings.Join(plugins.Names(), ", "))
+		}
+		return m, nil
+	}
+	if m.Code, err = os.ReadFile(module); err != nil {
+		return m, err
+	}
+	m.Signature, err = os.ReadFile(module + sign.Extension)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	return m, err
+}
+
+// readTrust reads the keys that the edge block names.
+func readTrust(edge *config.Edge) (wasm.Trust, hcl.Diagnostics) {
+	trust := wasm.Trust{Required: edge.RequireSigned}
+	var diags hcl.Diagnostics
+	for _, text := range edge.PluginKeys {
+		data, err := []byte(text), error(nil)
+		if !strings.HasPrefix(text, sign.KeyPrefix) {
+			data, err = os.ReadFile(text)
+		}
+		var key sign.PublicKey
+		if err == nil {
+			key, err = sign.ParsePublicKey(data)
+		}
+		if err != nil {
+			diags = append(diags, diagnostic(edge.KeysRange, "Key cannot be read", fmt.Errorf("%s: %w", text, err)))
+			continue
+		}
+		trust.Keys = append(trust.Keys, key)
+	}
+	return trust, diags
+}
+
+// errNoTransform is told of a transform's plugin.
+var errNoTransform = errors.New("the module does not export edged_transform, so it is no transform: a sync block may name it as a resolver")
+
+// openResolver loads a plugin that resolves conflicts: that of a plugin block
+// ("plugin.x" is written "x") or, with the prefix "builtin:", a conflict strategy
+// that comes with edged. It is the caller's own and must be closed by it, or
+// lives as long as the engine.
+func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, error) {
+	if err := e.openPluginHost(ctx); err != nil {
+		return nil, err
+	}
+	set := e.setup.Load()
+	block := &config.Plugin{Name: name, Module: name}
+	if !strings.HasPrefix(name, builtinPrefix) {
+		i := slices.IndexFunc(set.cfg.Plugins, func(p config.Plugin) bool { return p.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no plugin block %q", name)
+		}
+		block = &set.cfg.Plugins[i]
+	}
+	p, err := e.loadPlugin(ctx, set, block)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.CanResolve(); err != nil {
+		return nil, errors.Join(err, p.Close(ctx))
+	}
+	return p, nil
+}
