@@ -9,7 +9,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
 
 # Packages that ship their own JavaScript tests.
-NPM_TESTS := $(patsubst %/package.json,%,$(wildcard sdk/*/package.json))
+NPM_TESTS := $(patsubst %/package.json,%,$(wildcard sdk/*/package.json engine/wasm/testdata/*/*/package.json))
 
 .PHONY: help
 help: ## List the targets
@@ -24,6 +24,8 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 	go test -race -timeout 20m ./...
 	cd benchmarks && go vet ./... && go test ./...
 	plugins/verify.sh
+	sdk/verify.sh
+	go test -tags toolchains -run '^TestNewProjects' ./sdk
 	@for dir in $(NPM_TESTS); do \
 		echo "npm test in $$dir"; \
 		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
@@ -68,6 +70,10 @@ bench: ## Measure edged against its peers, and write the raw results (benchmarks
 .PHONY: plugins
 plugins: setup ## Rebuild the .wasm files of the plugins we ship
 	plugins/build.sh
+
+.PHONY: sdk
+sdk: setup ## Rebuild the .wasm files that the SDKs are tested with
+	sdk/build.sh
 
 .PHONY: reference
 reference: ## Write the reference pages from the code
