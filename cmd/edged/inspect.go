@@ -22,7 +22,7 @@ type keeper interface {
 	DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error
 	DropDeadLetters(ctx context.Context, sel queue.Selection, progress func(dropped int) error) (int, error)
 	Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error
-	QueueStats(ctx context.Context) (queue.Stats, error)
+	QueueStats(ctx context.Context, filter queue.MessageFilter) (queue.Stats, error)
 	Close() error
 }
 
