@@ -39,6 +39,7 @@ type savedPosition struct {
 	Last     uint64    `json:"last"`
 	Total    uint64    `json:"total"`
 	Aside    uint64    `json:"aside,omitempty"`
+	Expired  uint64    `json:"expired,omitempty"`
 	LastSync time.Time `json:"last_sync,omitzero"`
 }
 
@@ -97,7 +98,7 @@ func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
 	if p.Epoch != epochOf(f.Lane) {
 		return sync.Position{}
 	}
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired}
 }
 
 // epochOf is the epoch of a lane's newest era.
@@ -136,7 +137,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
-			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, LastSync: lastSync}
+			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, LastSync: lastSync}
 			e.state.mu.Lock()
 			old := e.state.saved[key]
 			e.state.mu.Unlock()

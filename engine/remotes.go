@@ -30,6 +30,8 @@ type remote struct {
 	monitor *sync.Monitor
 	sender  *sync.Sender
 	feeds   []*feed
+	// wants tells whether messages of a pipeline and topic go there; nil: all do.
+	wants func(pipeline, topic string) bool
 }
 
 // feed is one lane on its way to one remote.
@@ -148,11 +150,9 @@ func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 		sender := r.sender.Add(f, policy, every)
 		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
 	}
+	r.wants = e.wants(syncs)
 	for _, priority := range record.Priorities {
-		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority)}
-		if len(syncs) < len(e.pipelines()) {
-			f.Want = wants(syncs)
-		}
+		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority), Want: r.want(), Expires: expires}
 		add(nil, f, batch.Policy{}, 0)
 	}
 	for _, p := range e.pipelines() {
@@ -161,18 +161,6 @@ func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 			b := p.cfg.Batch
 			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
 		}
-	}
-}
-
-// wants tells the messages of these pipelines from those of others.
-func wants(syncs map[*pipeline]*config.Sync) func(*store.Stored) bool {
-	names := map[string]bool{}
-	for p := range syncs {
-		names[p.cfg.Name] = true
-	}
-	return func(s *store.Stored) bool {
-		var m record.Message
-		return json.Unmarshal(s.Data, &m) != nil || names[m.Pipeline]
 	}
 }
 

@@ -19,6 +19,7 @@ func (c *Counts) add(d Counts) {
 	c.SyncedMessages += d.SyncedMessages
 	c.Dropped += d.Dropped
 	c.Discarded += d.Discarded
+	c.Expired += d.Expired
 }
 
 // since returns what has come since base; synced counts are set by the caller.
@@ -27,7 +28,7 @@ func (c Counts) since(base Counts) Counts {
 		Collected: c.Collected - base.Collected, Transformed: c.Transformed - base.Transformed,
 		Stored: c.Stored - base.Stored, Messages: c.Messages - base.Messages,
 		DeadLetters: c.DeadLetters - base.DeadLetters, Dropped: c.Dropped - base.Dropped,
-		Discarded: c.Discarded - base.Discarded,
+		Discarded: c.Discarded - base.Discarded, Expired: c.Expired - min(c.Expired, base.Expired),
 	}
 }
 
@@ -68,6 +69,8 @@ func (e *Engine) totals() (c Counts) {
 			if f.pipeline == nil {
 				at, _, _ := f.Status()
 				c.SyncedMessages += at.Total
+				// Those behind at are dropped here, and not yet in the ledger.
+				c.Expired += at.Expired + sync.CountRanges(f.Feed.Lane.Expired(at.Last+1, f.Feed.Lane.Last()))
 			}
 		}
 	}
@@ -153,7 +156,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 		for _, f := range r.feeds {
 			row := AuditPipeline{
 				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
-				Discarded: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+				Discarded: [][2]uint64{}, PastTTL: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
 			}
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
@@ -185,6 +188,7 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	}
 	row.AtHub, row.Expired = found.AtHub, found.Expired
 	row.Discarded = append(row.Discarded, found.Discarded...)
+	row.PastTTL = append(row.PastTTL, found.PastTTL...)
 	row.Gaps = append(row.Gaps, found.Gaps...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)

@@ -25,6 +25,9 @@ type Counts struct {
 	// Discarded counts records that were stored and then dropped for want of
 	// room before they were synced (when_full = "drop_oldest").
 	Discarded uint64 `json:"discarded"`
+	// Expired counts messages that were not sent to a remote because their time to
+	// live was over, once for each remote that was to have them.
+	Expired uint64 `json:"expired"`
 }
 
 // Status is a running edge at one moment.
@@ -164,6 +167,7 @@ type AuditPipeline struct {
 	AtHub      uint64      `json:"at_hub"`    // found in the hub's stream
 	Expired    uint64      `json:"expired"`   // removed by the hub's own limits
 	Discarded  [][2]uint64 `json:"discarded"` // dropped by policy for want of room
+	PastTTL    [][2]uint64 `json:"past_ttl"`  // messages not sent because their time to live was over
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent

@@ -44,12 +44,16 @@ type LedgerEntry struct {
 	// every one from First to Last.
 	Numbers [][2]uint64 `json:"numbers,omitempty"`
 	// Elsewhere are numbers that belong to another remote, Discarded those that
-	// the edge dropped by policy for want of room. A number from First to Last
-	// that stands nowhere is lost.
+	// the edge dropped by policy for want of room, Expired those that had passed
+	// their time to live before they could be sent (I7). A number from First to
+	// Last that stands nowhere is lost.
 	Elsewhere [][2]uint64 `json:"elsewhere,omitempty"`
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
-	// Total counts what the hub has had of this feed, this batch included.
-	Total uint64 `json:"total"`
+	Expired   [][2]uint64 `json:"expired,omitempty"`
+	// Total counts what the hub has had of this feed, ExpiredTotal what expired
+	// before it was sent, this batch included.
+	Total        uint64 `json:"total"`
+	ExpiredTotal uint64 `json:"expired_total,omitempty"`
 	// Hash is SHA-256 over number (8 bytes, little-endian) and data of each
 	// message in order, in hexadecimal.
 	Hash string `json:"hash"`
@@ -60,7 +64,8 @@ type LedgerEntry struct {
 func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerEntry {
 	e := LedgerEntry{
 		Epoch: era.Epoch, Since: era.From, First: max(at.Last+1, era.From), Last: b.Last, Count: len(b.Entries),
-		Total: at.Total + uint64(len(b.Entries)), Elsewhere: b.Elsewhere, Discarded: b.Discarded, Time: now.UTC(),
+		Total: at.Total + uint64(len(b.Entries)), ExpiredTotal: at.Expired + CountRanges(b.Expired),
+		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, Time: now.UTC(),
 	}
 	h := sha256.New()
 	var number [8]byte
@@ -103,6 +108,18 @@ type Feed struct {
 	Known Position
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
+	// Expires, when not nil, says from when on an entry is not to be sent any
+	// more; the zero time: never.
+	Expires func(*store.Stored) time.Time
+}
+
+// expired reports whether an entry is not to be sent any more.
+func (f *Feed) expired(e *store.Stored, now time.Time) bool {
+	if f.Expires == nil {
+		return false
+	}
+	at := f.Expires(e)
+	return !at.IsZero() && !now.Before(at)
 }
 
 // hubStream is the hub's stream for feeds of this kind.
@@ -169,4 +186,6 @@ type Position struct {
 	Last  uint64 // everything up to this number is settled
 	Total uint64 // entries the remote has had
 	Aside uint64 // entries up to Last that it has refused and that are to be sent again
+	// Expired counts entries that had passed their time to live and were not sent.
+	Expired uint64
 }

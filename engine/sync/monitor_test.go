@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -193,6 +194,16 @@ func TestBackoff(t *testing.T) {
 	want := []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second, 5 * time.Second, 5 * time.Second}
 	if !slices.Equal(want, got) {
 		t.Errorf("waits %v, want %v", got, want)
+	}
+	// The defaults: within 5 min for ever, and a base that is not small does not
+	// overflow into no wait at all.
+	for _, base := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
+		b := sync.Backoff{Base: base, Max: 5 * time.Minute, Float64: func() float64 { return 1 }}
+		for n := range 100 {
+			if w, want := b.Wait(n), time.Duration(min(float64(base)*math.Pow(2, float64(n)), float64(5*time.Minute))); w != want {
+				t.Fatalf("base %v: attempt %d waits at most %v, want %v", base, n, w, want)
+			}
+		}
 	}
 	b.Float64 = nil
 	for n := range 40 {

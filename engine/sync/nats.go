@@ -188,11 +188,11 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	case i < 0: // an edge whose store was lost begins anew
 		return Position{Last: eras[0].From - 1}, nil
 	case i < len(eras)-1:
-		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total}, nil
+		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total, Expired: e.ExpiredTotal}, nil
 	case e.Last <= lane.Opened() || s.met && e.Last <= lane.Last():
 		// Until this process has met the hub, the hub can have no more than was
 		// stored when the lane was opened.
-		return Position{Last: e.Last, Total: e.Total}, nil
+		return Position{Last: e.Last, Total: e.Total, Expired: e.ExpiredTotal}, nil
 	}
 	// The hub has more than this edge ever stored: the store has gone back in
 	// time, by a restore or a power cut without fsync. All that was there when it
@@ -202,7 +202,7 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	if err := lane.NewEra(ctx, lane.Opened()); err != nil {
 		return Position{}, err
 	}
-	return Position{Last: lane.Opened(), Total: e.Total}, nil
+	return Position{Last: lane.Opened(), Total: e.Total, Expired: e.ExpiredTotal}, nil
 }
 
 // Push implements [Session].
@@ -241,7 +241,7 @@ func (s *natsSession) PushAhead(ctx context.Context, b *Batch, next func() *Batc
 		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
 	}
 	s.newest, s.pushed = seq, true
-	s.at = Position{Last: b.Last, Total: entry.Total}
+	s.at = Position{Last: b.Last, Total: entry.Total, Expired: entry.ExpiredTotal}
 	if ahead != nil {
 		s.staged, s.batch, s.spare = ahead, s.spare, s.batch
 	}

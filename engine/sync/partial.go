@@ -63,6 +63,7 @@ func (s *Sender) attempt(ctx context.Context, f *FeedSender, now bool) (sent boo
 	if later := (*Later)(nil); errors.As(err, &later) {
 		f.note(err)
 		f.later = later.Until
+		f.tried(f.later)
 		s.opts.Monitor.Recheck()
 		return sent || retried, later.Until.Sub(clock), nil
 	}
@@ -77,6 +78,9 @@ func (s *Sender) attempt(ctx context.Context, f *FeedSender, now bool) (sent boo
 func (f *FeedSender) follow(at Position, retried bool, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if at.Last > f.at.Last { // a part of the batch was taken
+		f.tries = tries{}
+	}
 	at.Last = max(at.Last, f.at.Last)
 	f.at = at
 	if retried {

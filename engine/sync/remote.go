@@ -53,6 +53,7 @@ type Batch struct {
 	Last      uint64      // everything up to this number is settled with it
 	Elsewhere [][2]uint64 // numbers that belong to other remotes
 	Discarded [][2]uint64 // numbers that were dropped by policy
+	Expired   [][2]uint64 // numbers that have passed their time to live
 }
 
 // Backoff is exponential with full jitter: attempt n waits a uniform part of
@@ -66,8 +67,8 @@ type Backoff struct {
 // Wait returns how long to wait before attempt n, counted from 0.
 func (b Backoff) Wait(n int) time.Duration {
 	most := b.Max
-	if n < 32 {
-		most = min(b.Base<<n, b.Max)
+	if n < 63 && b.Base <= b.Max>>n { // else doubling n times is beyond Max, or any duration
+		most = b.Base << n
 	}
 	random := b.Float64
 	if random == nil {

@@ -74,6 +74,7 @@ type FeedSender struct {
 	next     uint64    // stream sequence from which on the log is needed; 0: not known
 	lastSync time.Time
 	lastErr  error
+	tries    tries
 }
 
 // NewSender returns a sender without feeds.
@@ -272,6 +273,7 @@ func (s *Sender) try(ctx context.Context, f *FeedSender, now bool) (sent bool, w
 	f.failures++
 	f.opened, f.later = false, clock.Add(wait)
 	f.note(err)
+	f.tried(f.later)
 	s.opts.Logger.Warn("sync failed, trying again", "feed", f.Feed.String(), "in", wait.Round(time.Millisecond), "error", err)
 	s.opts.Monitor.Failed(err)
 	return sent, wait
@@ -295,8 +297,9 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 			return false, 0, err
 		}
 	}
+	l.expire(f.Feed, clock)
 	b := l.batch(f.Feed.Lane)
-	if len(l.entries) == 0 && len(b.Discarded) == 0 {
+	if len(l.entries)+len(b.Discarded)+len(b.Expired) == 0 && len(l.skipped) < maxRanges {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
@@ -313,7 +316,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	if err := f.push(push, b, clock); err != nil {
 		return false, 0, err
 	}
-	f.pushed(s.opts.Now())
+	f.pushed(b, s.opts.Now())
 	s.progress.Broadcast()
 	return true, 0, nil
 }
@@ -346,6 +349,7 @@ type load struct {
 	last    uint64 // it reaches up to this number
 	entries []store.Stored
 	skipped [][2]uint64 // numbers for other remotes
+	expired [][2]uint64 // numbers past their time to live
 	bytes   int
 	oldest  time.Time // when its oldest entry was first seen
 	made    *Batch    // it is on its way as this batch
@@ -361,17 +365,43 @@ func (l *load) batch(lane *store.Lane) *Batch {
 	if l.made != nil {
 		return l.made
 	}
-	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped}
+	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped, Expired: l.expired}
 	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
 		b.Discarded = lane.Discarded(l.after+1, l.last)
+		if gone := lane.Expired(l.after+1, l.last); len(gone) > 0 {
+			b.Expired = mergeRanges(b.Expired, gone)
+		}
 	}
 	return b
 }
 
+// expire takes out what has passed its time to live while it waited to be sent.
+func (l *load) expire(feed *Feed, now time.Time) {
+	if feed.Expires == nil || l.made != nil {
+		return
+	}
+	kept := l.entries[:0]
+	for _, e := range l.entries {
+		if !feed.expired(&e, now) {
+			kept = append(kept, e)
+			continue
+		}
+		l.bytes -= len(e.Data)
+		l.expired = addNumber(l.expired, e.Number)
+	}
+	clear(l.entries[len(kept):])
+	if l.entries = kept; len(l.expired) > 1 {
+		l.expired = mergeRanges(l.expired)
+	}
+}
+
+// maxRanges bounds how many ranges of numbers a batch names beside its entries.
+const maxRanges = 1000
+
 // fill reads until the load is full or nothing more is there.
 func (f *FeedSender) fill(ctx context.Context, now time.Time, l *load) error {
 	most := min(f.policy.MaxRecords, f.session.MaxEntries())
-	for len(l.entries) < most && l.bytes < f.policy.MaxBytes {
+	for len(l.entries) < most && l.bytes < f.policy.MaxBytes && len(l.skipped)+len(l.expired) < maxRanges {
 		n := len(l.entries)
 		// A batch belongs to one era: the ledger entry names its epoch.
 		at, _, _ := f.Status()
@@ -403,6 +433,7 @@ func (f *FeedSender) fill(ctx context.Context, now time.Time, l *load) error {
 			}
 		}
 		l.entries = l.entries[:kept]
+		l.expire(f.Feed, now)
 	}
 	return nil
 }
@@ -414,15 +445,16 @@ func (f *FeedSender) settle() {
 	f.at.Last = max(f.at.Last, f.load.last)
 }
 
-func (f *FeedSender) pushed(now time.Time) {
+func (f *FeedSender) pushed(b *Batch, now time.Time) {
 	l := f.load
 	n := len(l.entries)
 	f.mu.Lock()
-	f.at.Last, f.next = l.last, 0
+	f.at.Last, f.next, f.tries = l.last, 0, tries{}
 	if n > 0 {
 		f.next = l.entries[n-1].Next
 	}
 	f.at.Total += uint64(n)
+	f.at.Expired += CountRanges(b.Expired)
 	f.lastSync, f.lastErr = now, nil
 	f.mu.Unlock()
 	l.reset(l.last)
