@@ -34,6 +34,9 @@ func (b *builder) build(file Args) {
 		KeysRange:     edge.ArgRange("plugin_keys"),
 		Range:         edge.Range,
 	}
+	if api, ok := edge.Block("api"); ok {
+		b.cfg.Edge.API = API{Listen: api.String("listen"), Token: api.String("token"), Range: api.ArgRange("listen")}
+	}
 	for _, key := range edge.Strings("plugin_keys") {
 		if !strings.HasPrefix(key, sign.KeyPrefix) {
 			key = beside(edge, key)
@@ -128,6 +131,9 @@ func (b *builder) pipeline(a Args) Pipeline {
 		if ref := s.BlockRef("to"); len(ref) == 2 {
 			p.Syncs = append(p.Syncs, Sync{RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Range: s.Range})
 		}
+	}
+	if store, ok := a.Block("store"); ok && len(store.labels) == 1 {
+		p.Keyed = keyedStore(store)
 	}
 	return p
 }
