@@ -62,6 +62,7 @@ type Engine struct {
 	records  *store.Log
 	queue    *queue.Queue
 	state    *stateStore
+	device   *DeviceConfig
 	wasm     *wasm.Host
 	setup    atomic.Pointer[setup]
 	control  *control
@@ -201,8 +202,16 @@ func (e *Engine) openStore(ctx context.Context) error {
 		return err
 	}
 	e.onClose("queue", e.queue.Close)
-	e.state, err = openState(ctx, e.nc)
-	return err
+	if e.state, err = openState(ctx, e.nc); err != nil {
+		return err
+	}
+	if e.device, err = openDeviceConfig(ctx, e.nc); err != nil {
+		return err
+	}
+	if e.opts.Host.Config == nil {
+		e.opts.Host.Config = e.device.Text
+	}
+	return nil
 }
 
 // Run collects, stores and syncs until ctx ends or, with UntilDrained, until

@@ -39,6 +39,7 @@ type keeper struct {
 	sizes    map[*store.Lane]sized
 	places   map[*feed]place
 	alone    time.Time // when lanes were last purged alone
+	expired  time.Time // when the queue was last looked through for expired messages
 }
 
 func newKeeper(e *Engine) *keeper {
@@ -71,6 +72,9 @@ func (k *keeper) free(ctx context.Context) error {
 		err = errors.Join(err, e.discardRecords(ctx))
 	}
 	if err != nil {
+		return err
+	}
+	if err := k.expire(ctx); err != nil {
 		return err
 	}
 	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())

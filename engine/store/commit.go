@@ -25,7 +25,10 @@ type commit struct {
 	// Discarded are the numbers that were dropped by policy before every remote
 	// had them (I7), oldest first; the oldest ranges are forgotten.
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
-	Evicted   [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
+	// Expired are likewise those that were dropped because they had passed their
+	// time to live.
+	Expired [][2]uint64 `json:"expired,omitempty"`
+	Evicted [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
 	// Bytes is what all the lane's packs took on disk, those that are gone too,
 	// about: the difference between two commits is what stands between them.
 	Bytes   uint64    `json:"bytes"`
@@ -186,6 +189,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
+		}
+		for _, d := range g.expire {
+			c.next.Counts.Expired += d[1] - d[0] + 1
+			c.next.Expired = addRange(c.next.Expired, d)
 		}
 		for _, d := range g.evict {
 			c.next.Counts.Evicted += d[1] - d[0] + 1

@@ -111,6 +111,7 @@ type Counts struct {
 	DeadLetters uint64 `json:"dead_letters,omitempty"`
 	Dropped     uint64 `json:"dropped,omitempty"`   // by a transform, on purpose
 	Discarded   uint64 `json:"discarded,omitempty"` // stored, and dropped for want of room before they were synced
+	Expired     uint64 `json:"expired,omitempty"`   // stored, and dropped because their time to live was over
 	Evicted     uint64 `json:"evicted,omitempty"`   // dropped by a log that drops its oldest when it is full
 }
 
@@ -121,6 +122,7 @@ func (c *Counts) add(d Counts) {
 	c.DeadLetters += d.DeadLetters
 	c.Dropped += d.Dropped
 	c.Discarded += d.Discarded
+	c.Expired += d.Expired
 	c.Evicted += d.Evicted
 }
 
@@ -140,6 +142,7 @@ type Group struct {
 	lane    *Lane
 	era     *Era        // begin this era
 	discard [][2]uint64 // note these numbers as discarded
+	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
 }
 
