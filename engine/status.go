@@ -59,6 +59,8 @@ type StorageStatus struct {
 	Bytes    uint64 `json:"bytes"`
 	MaxBytes uint64 `json:"max_bytes"`
 	Full     bool   `json:"full"`
+	// Trouble says why the disk takes no new records; empty: it does.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // PipelineStatus is one pipeline at one moment.

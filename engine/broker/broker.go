@@ -86,6 +86,7 @@ type Link struct {
 type Broker struct {
 	opts   Options
 	srv    *server.Server
+	logger *serverLog
 	lock   *os.File
 	user   nkeys.KeyPair            // the in-process user of the local account
 	links  map[string]nkeys.KeyPair // likewise of each link's account
@@ -136,9 +137,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	logger := &serverLog{log: b.opts.Logger}
+	logger := newServerLog(b.opts.Logger)
 	srv.SetLoggerV2(logger, false, false, false)
-	b.srv = srv
+	b.srv, b.logger = srv, logger
 	// Start reports nothing: a failure is a fatal log line, and then JetStream
 	// is simply not there. JetStream recovers its streams inside Start.
 	srv.Start()
