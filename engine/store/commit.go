@@ -103,48 +103,65 @@ type laneCommit struct {
 }
 
 // store commits groups; it waits for room and retries until they are stored, the
-// log is full and no longer waits, or it is closed hard.
+// log takes nothing and no longer waits, or it is closed hard.
 func (l *Log) store(groups []*Group) error {
 	if l.refused {
 		return ErrNoRoom
 	}
-	ctx := context.Background()
 	var bytes int64
 	for _, g := range groups {
 		bytes += int64(g.bytes() + 4*len(g.Entries) + entryOverhead)
 	}
 	wait := retryFirst
+	told := false
 	for {
-		purged := l.room.Wait()
-		room, err := l.hasRoom(ctx, bytes)
-		if err == nil && room {
-			if err = l.commit(ctx, groups); err == nil {
-				l.full.Store(false)
-				return nil
-			}
+		purged, changed := l.room.Wait(), l.opts.Gate.Changed()
+		full, err := l.attempt(groups, bytes)
+		if !full && err == nil {
+			l.full.Store(false)
+			return nil
 		}
 		if l.nc.IsClosed() || errors.Is(err, nats.ErrConnectionClosed) {
 			return errors.Join(ErrClosed, err)
 		}
-		full := err == nil || isFull(err)
-		if !full || !l.full.Load() {
+		var refusal *Refusal
+		refused := errors.As(err, &refusal)
+		if !told || !full && !refused {
 			l.opts.Logger.Warn("the local store takes nothing now, trying again", "stream", l.opts.Stream, "full", full, "error", err)
+			told = true
 		}
 		l.full.Store(full)
 		l.filled.Broadcast()
 		var hurry <-chan struct{}
-		if full {
+		if full || refused {
 			hurry = l.hurry
 		}
 		select {
 		case <-purged:
+		case <-changed:
 		case <-time.After(wait):
 		case <-hurry:
 			l.refused = true
-			return ErrNoRoom
+			return errors.Join(ErrNoRoom, err)
 		}
 		wait = min(2*wait, retryMost)
 	}
+}
+
+// attempt tries to commit groups once. full says that the log is at its bound.
+func (l *Log) attempt(groups []*Group, bytes int64) (full bool, err error) {
+	if err := l.opts.Gate.refuses(l.opts.Reserved); err != nil {
+		return false, err
+	}
+	ctx := context.Background()
+	room, err := l.hasRoom(ctx, bytes)
+	if err == nil && !room {
+		return true, nil
+	}
+	if err == nil {
+		err = l.commit(ctx, groups)
+	}
+	return isFull(err), err
 }
 
 func isFull(err error) bool {
@@ -324,6 +341,11 @@ func (o *Outbox) encode() ([][]byte, error) {
 // attempt was stored after all, the repeat is refused, and the newest pack found
 // there is ours.
 func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
+	ctx, done, err := l.opts.Gate.write(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	var messages []broker.Message

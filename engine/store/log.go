@@ -47,6 +47,10 @@ type Options struct {
 	// Existing takes a log that is there as it is, with the bound it has: Open
 	// changes no setting, and fails with [ErrNoStream] when there is none.
 	Existing bool
+	// Gate says what the disk takes; nil: everything. A Reserved log goes on while
+	// the disk is low, because it empties another one.
+	Gate     *Gate
+	Reserved bool
 	Logger   *slog.Logger
 }
 
@@ -200,6 +204,9 @@ func (l *Log) openLanes(ctx context.Context) error {
 	return nil
 }
 
+// Logger returns what the log logs to.
+func (l *Log) Logger() *slog.Logger { return l.opts.Logger }
+
 // Lanes returns every lane that the log holds, by name.
 func (l *Log) Lanes() []*Lane {
 	l.mu.Lock()
@@ -338,6 +345,16 @@ func (l *Log) Close(ctx context.Context) error {
 		<-l.done
 		return ctx.Err()
 	}
+}
+
+// Intact reports whether the stream still holds everything that this process knows
+// to be durable. It is for asking after the server's storage was started anew.
+func (l *Log) Intact(ctx context.Context) (bool, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking for the state of %s: %w", l.opts.Stream, err)
+	}
+	return info.State.LastSeq >= l.Durable(), nil
 }
 
 // Usage returns how many bytes the log holds on disk.
