@@ -25,6 +25,9 @@ type commit struct {
 	// Discarded are the numbers that were dropped by policy before every remote
 	// had them (I7), oldest first; the oldest ranges are forgotten.
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
+	// States has the stream sequence of the newest pack that holds a part of each
+	// state; 0: this one.
+	States map[string]uint64 `json:"states,omitempty"`
 }
 
 const (
@@ -84,6 +87,7 @@ func (l *Log) groupBytes() int { return int(min(groupBytes, l.opts.MaxBytes/8)) 
 type laneCommit struct {
 	lane   *Lane
 	next   commit
+	carry  uint64
 	groups []*Group
 	packs  []pack
 }
@@ -168,6 +172,7 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
+		c.carry = max(c.carry, g.carry)
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
@@ -226,6 +231,15 @@ func (l *Log) pack(c *laneCommit) error {
 	for i, box := range boxes {
 		if cur.outbox = box; i < len(boxes)-1 {
 			cut()
+		}
+	}
+	if cur.states = c.lane.stateParts(c.groups, c.carry); len(cur.states) > 0 {
+		c.next.States = maps.Clone(c.next.States)
+		if c.next.States == nil {
+			c.next.States = map[string]uint64{}
+		}
+		for i := range cur.states {
+			c.next.States[cur.states[i].name] = 0
 		}
 	}
 	if cur.commit, err = json.Marshal(&c.next); err != nil {

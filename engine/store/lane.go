@@ -33,6 +33,7 @@ type Lane struct {
 	mu     sync.Mutex
 	state  commit
 	seq    uint64 // of the newest commit entry; 0: there is none
+	states map[string]*state
 	tail   []block
 	inTail int // bytes
 }
@@ -77,6 +78,9 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
 		}
 		lane.seq, lane.opened = found.Seq, lane.state.Last
+	}
+	if err := lane.readStates(ctx, lane.seq); err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if len(lane.state.Eras) == 0 {
 		lane.state.Eras = []Era{{Epoch: l.epoch, From: 1}}
@@ -207,6 +211,7 @@ func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state, l.seq = c.next, at+uint64(len(c.packs))-1
+	l.applyStates(c.packs[len(c.packs)-1].states, l.seq)
 	for i := range c.packs {
 		p := &c.packs[i]
 		if len(p.entries) == 0 {

@@ -130,7 +130,8 @@ type Group struct {
 	// continues after this group.
 	Source   string
 	Position json.RawMessage
-	Counts   Counts // to be added
+	Counts   Counts        // to be added
+	State    []StateChange // in this order
 	// Done is called once, when the group is durable (nil) or the log has closed
 	// without storing it. It must not block. It may be nil.
 	Done func(error)
@@ -138,11 +139,15 @@ type Group struct {
 	lane    *Lane
 	era     *Era        // begin this era
 	discard [][2]uint64 // note these numbers as discarded
+	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
 func (g *Group) bytes() (n int) {
 	for i := range g.Entries {
 		n += len(g.Entries[i].Data)
+	}
+	for i := range g.State {
+		n += len(g.State[i].Data)
 	}
 	return n
 }
@@ -353,15 +358,17 @@ func (l *Log) Used() uint64 {
 }
 
 // Purge removes everything before stream sequence seq, except that the newest
-// commit entry of each lane is written anew first so that it stays. It is quick
+// commit entry of each lane, and its states, are written anew first so that they
+// stay. It is quick
 // however much it removes, and works while the log is full. The caller sees to
 // it that nothing is still needed (I3).
 func (l *Log) Purge(ctx context.Context, seq uint64) error {
 	l.mu.Lock()
 	var behind []*Group
 	for _, lane := range l.lanes {
-		if s := lane.commitSeq(); s != 0 && s < seq {
-			behind = append(behind, &Group{lane: lane})
+		commit, state := lane.commitSeq(), lane.oldestState()
+		if commit != 0 && commit < seq || state != 0 && state < seq {
+			behind = append(behind, &Group{lane: lane, carry: seq})
 		}
 	}
 	l.mu.Unlock()
@@ -400,7 +407,7 @@ func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) 
 			last, below = p.last(), seq+1
 		}
 	}
-	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}}}); err != nil {
+	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}, carry: below}}); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(below)); err != nil {
