@@ -135,6 +135,9 @@ func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (
 		Memory: p.Limits.Memory, Time: p.Limits.Time, Fuel: p.Limits.Fuel, Output: p.Limits.Output,
 		RecordOutput: p.Limits.RecordOutput, LogLines: p.Limits.LogLines, KV: p.Limits.KV,
 	}
+	if p.Extism != nil {
+		m.Extism = &wasm.Extism{Function: p.Extism.Function, Input: wasm.ExtismInput(p.Extism.Input)}
+	}
 	return e.wasm.Load(ctx, m)
 }
 

@@ -70,6 +70,9 @@ func plugin(a Args) Plugin {
 	if !strings.HasPrefix(p.Module, builtinPrefix) && p.Module != "" {
 		p.Module = beside(a, p.Module)
 	}
+	if extism, ok := a.Block("extism"); ok {
+		p.Extism = &Extism{Function: extism.String("function"), Input: extism.String("input")}
+	}
 	if limits, ok := a.Block("limits"); ok {
 		p.Limits = Limits{
 			Memory: limits.Size("memory"), Time: limits.Duration("time"), Fuel: limits.Int("fuel"),

@@ -65,8 +65,15 @@ type Plugin struct {
 	Config json.RawMessage // what edged_configure receives; nil: nothing
 	Allow  []string        // capabilities granted
 	Limits Limits
-	Args   Args // for the ranges of its arguments
+	Extism *Extism // nil: not written
+	Args   Args    // for the ranges of its arguments
 	Range  hcl.Range
+}
+
+// Extism is the `extism` block of a plugin.
+type Extism struct {
+	Function string
+	Input    string // "payload" or "record"
 }
 
 // Limits bound one plugin. Zero means the host's default.

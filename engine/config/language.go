@@ -67,7 +67,7 @@ func pluginSpec(catalog Catalog) Spec {
 			{Name: "config", Type: JSON, Doc: "Any constant value, handed to the module as JSON when it starts."},
 			{Name: "allow", Type: StringList, Enum: catalog.Capabilities, Doc: "What of the host the module may use: `log` (write to the log), `clock` (the time of its call), `config` (read the device configuration), `kv` (keep keys of its own, stored together with the records), `metric` (counters that `edged status` shows). A module that imports anything else, or what is not listed here, is refused when it is loaded. A plugin that resolves conflicts may be given `log` only."},
 		},
-		Blocks: []Spec{{
+		Blocks: []Spec{extismSpec(), {
 			Name:    "limits",
 			Summary: "What one instance of the module may use.",
 			Args: []Arg{
@@ -89,6 +89,22 @@ func pluginSpec(catalog Catalog) Spec {
 		Example: `plugin "dew_point" {
   module = "builtin:dew_point"
   config = { temperature = "temperature", humidity = "humidity" }
+}
+`,
+	}
+}
+
+func extismSpec() Spec {
+	return Spec{
+		Name:    "extism",
+		Summary: "How a module of the Extism ABI is used.",
+		Doc:     "A module that imports from `extism:host/env` runs as a transform as it is, in the same sandbox. Without this block its function `transform` gets the payload.",
+		Args: []Arg{
+			{Name: "function", Type: String, Default: `"transform"`, Check: NotEmpty, Doc: "The export that is called for every record."},
+			{Name: "input", Type: String, Default: `"payload"`, Enum: []string{"payload", "record"}, Doc: "What the function gets, and gives back changed: the `payload`, or the whole `record` as JSON. An array makes several records of one, no output drops the record, a code other than 0 refuses it."},
+		},
+		Example: `extism {
+  function = "count_vowels"
 }
 `,
 	}

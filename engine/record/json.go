@@ -246,6 +246,37 @@ func EachMember(data []byte, visit func(key, value []byte) error) error {
 	}
 }
 
+// EachElement checks that data is one JSON array and calls visit for each of its
+// elements in order. It stops at the first error, visit's included.
+func EachElement(data []byte, visit func(value []byte) error) error {
+	i := SkipSpace(data, 0)
+	if i >= len(data) || data[i] != '[' {
+		return jsonError(data, i, "an array is expected")
+	}
+	i = SkipSpace(data, i+1)
+	if i < len(data) && data[i] == ']' {
+		return onlySpace(data, i+1)
+	}
+	for {
+		end, err := skipValue(data, i, 1)
+		if err != nil {
+			return err
+		}
+		if err := visit(data[i:end:end]); err != nil {
+			return err
+		}
+		i = SkipSpace(data, end)
+		switch {
+		case i < len(data) && data[i] == ',':
+			i = SkipSpace(data, i+1)
+		case i < len(data) && data[i] == ']':
+			return onlySpace(data, i+1)
+		default:
+			return jsonError(data, i, "a comma or closing bracket is missing")
+		}
+	}
+}
+
 func onlySpace(data []byte, i int) error {
 	if i = SkipSpace(data, i); i < len(data) {
 		return jsonError(data, i, "text after the value")

@@ -97,6 +97,8 @@ func importOf(module, name string) (f hostFunction, ok bool) {
 		}
 	case moduleWASI:
 		f, ok = wasiFunctions[name]
+	case moduleExtism:
+		f, ok = extismFunctions[name]
 	}
 	return f, ok
 }
@@ -104,7 +106,10 @@ func importOf(module, name string) (f hostFunction, ok bool) {
 func defineImports(ctx context.Context, r wazero.Runtime) error {
 	all := maps.Clone(edgedFunctions)
 	maps.Copy(all, stateFunctions)
-	return define(ctx, r, moduleEdged, all)
+	if err := define(ctx, r, moduleEdged, all); err != nil {
+		return err
+	}
+	return define(ctx, r, moduleExtism, extismFunctions)
 }
 
 func define(ctx context.Context, r wazero.Runtime, module string, functions map[string]hostFunction) error {

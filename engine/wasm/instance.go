@@ -38,6 +38,8 @@ type instance struct {
 	running callContext
 	// monotonic is the guest's monotonic clock, in nanoseconds.
 	monotonic uint64
+	// extism is the memory that a module of the Extism ABI reaches; else nil.
+	extism *extismMemory
 	// kv is what the call that runs keeps keys in; nil: it may not.
 	kv *KV
 	// metrics are what the call that runs has counted.
@@ -89,6 +91,11 @@ func (p *Plugin) start(ctx context.Context) (_ *instance, err error) {
 	inst.about = inst.mod.ExportedFunction(exportDescribe)
 	inst.transform = inst.mod.ExportedFunction(exportTransform)
 	inst.resolve = inst.mod.ExportedFunction(exportResolve)
+	if p.extism != nil {
+		if err := inst.openExtism(); err != nil {
+			return nil, err
+		}
+	}
 	if f := inst.mod.ExportedFunction(exportInit); f != nil {
 		if _, err := inst.call(ctx, f); err != nil {
 			return nil, inst.blame(ctx, exportInit, err)
@@ -122,7 +129,7 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 func (inst *instance) applyConfig(ctx context.Context) error {
 	config := inst.plugin.config
 	if inst.configure == nil {
-		if config != nil {
+		if config != nil && inst.extism == nil {
 			return fmt.Errorf("it takes no config, but one is given: it does not export %s", exportConfigure)
 		}
 		return nil

@@ -104,6 +104,9 @@ type Module struct {
 	// Config is the JSON object that edged_configure receives; nil: "{}".
 	Config json.RawMessage
 	Limits Limits
+	// Extism says how a module of the Extism ABI is used; nil: by the defaults. A
+	// module of our own ABI is refused when it is set.
+	Extism *Extism
 	// Allow lists the capabilities granted; see [Capabilities].
 	Allow []string
 }
@@ -211,11 +214,20 @@ func (h *Host) load(ctx context.Context, m Module) (_ *Plugin, err error) {
 			err = errors.Join(err, compiled.Close(ctx))
 		}
 	}()
-	if err := errors.Join(checkImports(compiled, m.Allow), checkExports(compiled, limits)); err != nil {
+	extism, err := extismOf(compiled, m.Extism)
+	if err != nil {
 		return nil, err
 	}
+	exports := checkExports
+	if extism != nil {
+		exports = extism.checkExports
+	}
+	if err := errors.Join(checkImports(compiled, m.Allow), exports(compiled, limits)); err != nil {
+		return nil, err
+	}
+	m.Extism = extism
 	if signed != nil {
-		if err := checkManifest(compiled, &signed.Manifest); err != nil {
+		if err := checkManifest(compiled, extism, &signed.Manifest); err != nil {
 			return nil, err
 		}
 	}

@@ -34,6 +34,10 @@ type Plugin struct {
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
+	// extism is set for a module of the Extism ABI; extismReturns says whether
+	// its function returns a code.
+	extism        *Extism
+	extismReturns bool
 
 	// batch is how many records a call may have. It shrinks for a plugin that
 	// does not manage as many within its limits.
@@ -104,6 +108,11 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 		impure:     pure(compiled),
 	}
 	p.batch.Store(callItems)
+	if p.extism = m.Extism; p.extism != nil {
+		p.extismReturns = len(compiled.ExportedFunctions()[m.Extism.Function].ResultTypes()) > 0
+		p.transforms = true
+		p.batch.Store(1) // its functions take one input
+	}
 	for range h.workers {
 		p.slots <- struct{}{}
 	}

@@ -186,6 +186,9 @@ func (r *run) serve(ctx context.Context, n, size int) error {
 	inst.now, inst.kv, inst.metrics = r.now, r.kv, inst.metrics[:0]
 	inst.begin(ctx, p.limits.Time, p.limits.Fuel)
 	defer func() { p.fuel.Add(uint64(inst.used())) }()
+	if p.extism != nil {
+		return r.serveExtism(ctx)
+	}
 	entry, name := inst.transform, exportTransform
 	if _, resolves := r.x.(*ResolveOutput); resolves {
 		entry, name = inst.resolve, exportResolve

@@ -32,13 +32,16 @@ func (m *Module) checkSignature() (*sign.Signature, error) {
 
 // checkManifest holds a module against what was signed: it may do and use less,
 // not more.
-func checkManifest(compiled wazero.CompiledModule, m *sign.Manifest) error {
+func checkManifest(compiled wazero.CompiledModule, extism *Extism, m *sign.Manifest) error {
 	var errs []error
 	functions := compiled.ExportedFunctions()
 	for kind, export := range map[string]string{"transform": exportTransform, "resolve": exportResolve} {
 		if functions[export] != nil && !slices.Contains(m.Kinds, kind) {
 			errs = append(errs, fmt.Errorf("it exports %s, but its signed manifest lists only: %s", export, strings.Join(m.Kinds, ", ")))
 		}
+	}
+	if extism != nil && !slices.Contains(m.Kinds, "transform") {
+		errs = append(errs, fmt.Errorf("it speaks the Extism ABI, but its signed manifest lists no transform, only: %s", strings.Join(m.Kinds, ", ")))
 	}
 	for _, def := range compiled.ImportedFunctions() {
 		module, name, _ := def.Import()
