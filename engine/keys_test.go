@@ -102,7 +102,9 @@ func TestSourcesShareKeys(t *testing.T) {
 	run.end()
 	sum := 0
 	for _, data := range storedRecords(t, r.data, "p") {
-		var rec struct{ Payload struct{ N struct{ Sum, Count int } } }
+		var rec struct {
+			Payload struct{ N struct{ Sum, Count int } }
+		}
 		if err := json.Unmarshal(data, &rec); err != nil || rec.Payload.N.Count != 5 {
 			t.Fatalf("%s: %v", data, err)
 		}
