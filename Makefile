@@ -24,6 +24,8 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 	go test -race -timeout 20m ./...
 	cd benchmarks && go vet ./... && go test ./...
 	plugins/verify.sh
+	sdk/verify.sh
+	go test -tags toolchains -run '^TestNewProjects' ./sdk
 	@for dir in $(NPM_TESTS); do \
 		echo "npm test in $$dir"; \
 		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
@@ -68,6 +70,10 @@ bench: ## Measure edged against its peers, and write the raw results (benchmarks
 .PHONY: plugins
 plugins: setup ## Rebuild the .wasm files of the plugins we ship
 	plugins/build.sh
+
+.PHONY: sdk
+sdk: setup ## Rebuild the .wasm files that the SDKs are tested with
+	sdk/build.sh
 
 .PHONY: reference
 reference: ## Write the reference pages from the code

@@ -106,28 +106,28 @@ func epochOf(lane *store.Lane) string {
 	return eras[len(eras)-1].Epoch
 }
 
-// settled reports whether a lane that no pipeline owns any more is known to be
-// wholly at every remote it was synced to, of those that are still configured
-// (I3).
-func (e *Engine) settled(lane *store.Lane) bool {
+// knownSynced returns the number up to which a lane that no pipeline owns any
+// more is known to be at every remote it was synced to, of those that are still
+// configured (I3). 0: nothing is known to be anywhere.
+func (e *Engine) knownSynced(lane *store.Lane) uint64 {
 	epoch := epochOf(lane)
 	e.state.mu.Lock()
 	defer e.state.mu.Unlock()
-	somewhere := false
+	somewhere, lowest := uint64(0), lane.Last()
 	for key, p := range e.state.saved {
 		remote, ok := strings.CutSuffix(strings.TrimPrefix(key, "sync."), ".records."+record.Token(lane.Name()))
 		if !ok {
 			continue
 		}
-		if p.Epoch == epoch && p.Last >= lane.Last() {
-			somewhere = true
-			continue
+		if p.Epoch != epoch {
+			p.Last = 0
 		}
+		somewhere = max(somewhere, p.Last)
 		if slices.ContainsFunc(e.config().Remotes, func(r config.Remote) bool { return record.Token(r.Name) == remote }) {
-			return false
+			lowest = min(lowest, p.Last)
 		}
 	}
-	return somewhere
+	return min(somewhere, lowest)
 }
 
 // saveState writes the positions that have changed.
@@ -164,14 +164,14 @@ func (e *Engine) saveState(ctx context.Context) error {
 // housekeep saves positions and frees what every remote has, until ctx ends.
 func (e *Engine) housekeep(ctx context.Context) {
 	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.settled(lane) {
+		if max(e.knownSynced(lane), lane.GivenUp()) < lane.Last() {
 			e.log.Warn("a pipeline is no longer configured and has records that may not be synced; they are kept",
 				"pipeline", lane.Name(), "stored", lane.Last())
 		}
 	}
 	tick := time.NewTicker(housekeepEvery)
 	defer tick.Stop()
-	keeper := &keeper{engine: e}
+	keeper := newKeeper(e)
 	for {
 		filled, queueFilled := e.records.Filled(), e.queue.Log().Filled()
 		select {
@@ -186,37 +186,6 @@ func (e *Engine) housekeep(ctx context.Context) {
 			e.log.Warn("housekeeping", "error", err)
 		}
 	}
-}
-
-// recordFloor returns the stream sequence from which on the record log is still
-// needed: the lowest of what any sync, the queue's mover or a pipeline without
-// a sync has yet to take (I3). 0 means all of it.
-func (e *Engine) recordFloor() uint64 {
-	durable := e.records.Durable()
-	floor := durable + 1
-	if newest := e.records.NewestOutbox(); e.queue.Moved() < newest {
-		floor = min(floor, e.queue.Moved()+1)
-	}
-	synced := map[*pipeline]bool{}
-	for _, r := range e.remotes() {
-		for _, f := range r.feeds {
-			if f.pipeline != nil {
-				synced[f.pipeline] = true
-				floor = min(floor, f.Floor(durable))
-			}
-		}
-	}
-	for _, p := range e.pipelines() {
-		if !synced[p] && p.lane.Last() > 0 {
-			return 0 // kept here for good: this edge is its only place
-		}
-	}
-	for _, lane := range e.removedLanes() {
-		if lane.Last() > 0 && !e.settled(lane) {
-			return 0
-		}
-	}
-	return floor
 }
 
 func (e *Engine) messageFloor() uint64 {

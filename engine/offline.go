@@ -213,7 +213,7 @@ func (s *Store) Verify(ctx context.Context) (Verification, error) {
 			return Verification{}, err
 		}
 		v.Logs = append(v.Logs, report)
-		v.Damaged += length(report.Unreadable)
+		v.Damaged += length(report.Unreadable) + report.Unlocated
 		for _, lane := range report.Lanes {
 			v.Damaged += length(lane.Gaps) + length(lane.Damaged) + lane.DamagedPacks
 			if l.mark != "" {

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 )
@@ -22,6 +24,8 @@ const (
 	purgeStep = 16
 	// ageEvery is how often the age of synced records is looked at.
 	ageEvery = time.Minute
+	// sizeStep is the part of keep_bytes by which a lane may grow unlooked at.
+	sizeStep = 16
 	// discardPart is the part of what waits that is dropped at a time.
 	discardPart = 20
 )
@@ -31,30 +35,45 @@ type keeper struct {
 	engine   *Engine
 	records  uint64 // purged up to this stream sequence
 	messages uint64
-	kept     uint64    // everything from here on is younger than keep
-	looked   time.Time // when that was found
+	ages     map[time.Duration]aged // by keep
+	sizes    map[*store.Lane]sized
+	places   map[*feed]place
+	alone    time.Time // when lanes were last purged alone
 }
+
+func newKeeper(e *Engine) *keeper {
+	return &keeper{engine: e, ages: map[time.Duration]aged{}, sizes: map[*store.Lane]sized{}, places: map[*feed]place{}}
+}
+
+// aged says that everything from seq on was younger than a keep.
+type aged struct {
+	seq    uint64
+	looked time.Time
+}
+
+// sized says that what was synced of a lane from seq on was within its bound.
+type sized struct {
+	seq    uint64
+	bytes  uint64 // of the lane, when that was found
+	looked time.Time
+}
+
+// place is where the entry behind a remote's position stands.
+type place struct{ position, seq uint64 }
 
 // free removes what every remote has and has kept long enough and, when a store
 // is full, what its policy says.
 func (k *keeper) free(ctx context.Context) error {
 	e := k.engine
-	synced := e.recordFloor()
-	floor := min(synced, k.ageFloor(ctx))
 	full := e.records.Full()
-	if full && !e.everyPipelineWaits() {
-		floor = synced
+	freed, err := k.freeRecords(ctx, full)
+	if full && !freed {
+		err = errors.Join(err, e.discardRecords(ctx))
 	}
-	purged, err := k.purge(ctx, e.records, k.records, floor)
 	if err != nil {
 		return err
 	}
-	if k.records = max(k.records, purged); full && purged == 0 {
-		if err := e.discardRecords(ctx); err != nil {
-			return err
-		}
-	}
-	purged, err = k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
+	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
 	if err != nil {
 		return err
 	}
@@ -62,6 +81,140 @@ func (k *keeper) free(ctx context.Context) error {
 		return e.discardMessages(ctx)
 	}
 	return nil
+}
+
+// freeRecords purges the record log: what no lane needs any more at once, which
+// is quick, and from time to time, or when it is full, each lane for itself, so
+// that one that keeps everything, or cannot be read, holds nothing of the others
+// back. It reports whether anything went.
+func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err error) {
+	e := k.engine
+	var errs []error
+	floors := map[*store.Lane]uint64{}
+	common := e.records.Durable() + 1
+	for _, lane := range e.records.Lanes() {
+		if lane.Last() == 0 {
+			continue
+		}
+		floor, err := k.floor(ctx, lane, full)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("freeing storage of %s: %w", lane.Name(), err))
+			floor = 0
+		}
+		floors[lane] = floor
+		common = min(common, floor)
+	}
+	purged, err := k.purge(ctx, e.records, k.records, common)
+	if err != nil {
+		return false, errors.Join(append(errs, err)...)
+	}
+	k.records, freed = max(k.records, purged), purged > 0
+	if now := e.now(); full || now.Sub(k.alone) >= ageEvery {
+		k.alone = now
+		for lane, floor := range floors {
+			went, err := purgeAlone(ctx, lane, floor)
+			errs, freed = append(errs, err), freed || went
+		}
+	}
+	return freed, errors.Join(errs...)
+}
+
+// purgeAlone purges one lane below floor and reports whether there was anything.
+func purgeAlone(ctx context.Context, lane *store.Lane, floor uint64) (bool, error) {
+	stats, err := lane.Stats(ctx)
+	if err == nil && (stats.Count == 0 || stats.Seq >= floor) {
+		return false, nil
+	}
+	if err == nil {
+		err = lane.Purge(ctx, floor)
+	}
+	if err != nil {
+		return false, fmt.Errorf("freeing storage: %w", err)
+	}
+	return true, nil
+}
+
+// floor returns the stream sequence up to which a lane of the record log is to
+// be purged: never beyond what is needed (I3), and only what its keep and
+// keep_bytes do not hold, unless the log is full and its policy is not to wait.
+func (k *keeper) floor(ctx context.Context, lane *store.Lane, full bool) (uint64, error) {
+	p := k.engine.pipelineOf(lane)
+	needed, err := k.needed(ctx, lane, p)
+	if err != nil || needed == 0 || full && (p == nil || p.cfg.WhenFull != fullWait) {
+		return needed, err
+	}
+	var cfg *config.Pipeline
+	if p != nil {
+		cfg = p.cfg
+	}
+	keep, bytes := k.engine.config().Retention(cfg)
+	floor, err := k.ageFloor(ctx, keep)
+	if err == nil && bytes > 0 {
+		var size uint64
+		size, err = k.sizeFloor(ctx, lane, uint64(bytes), needed)
+		floor = max(floor, size)
+	}
+	return min(floor, needed), err
+}
+
+// needed returns the stream sequence from which on a lane of the record log is
+// still needed: the lowest of what its syncs and the queue's mover have yet to
+// take (I3). A pipeline without a sync, and one that was removed before every
+// remote had its records, needs all that was not given up: this edge is the only
+// place of it. 0 means everything.
+func (k *keeper) needed(ctx context.Context, lane *store.Lane, p *pipeline) (uint64, error) {
+	e := k.engine
+	durable := e.records.Durable()
+	floor := durable + 1
+	if moved := e.queue.Moved(); moved < lane.NewestOutbox() {
+		floor = min(floor, moved+1)
+	}
+	var feeds []*feed
+	if p != nil {
+		feeds = e.feedsOf(p)
+	}
+	if len(feeds) == 0 {
+		known := lane.GivenUp()
+		if p == nil {
+			known = max(known, e.knownSynced(lane))
+		}
+		if known >= lane.Last() {
+			return floor, nil
+		}
+		if known == 0 {
+			return 0, nil
+		}
+		seq, err := lane.Find(ctx, known+1)
+		return min(floor, seq), err
+	}
+	for _, f := range feeds {
+		seq, err := k.feedFloor(ctx, f, durable)
+		if err != nil {
+			return 0, err
+		}
+		floor = min(floor, seq)
+	}
+	return floor, nil
+}
+
+// feedFloor is the feed's own floor. After a start a remote may not be reached
+// for long: then the store knows where the entry behind its position stands.
+func (k *keeper) feedFloor(ctx context.Context, f *feed, durable uint64) (uint64, error) {
+	if floor := f.Floor(durable); floor > 0 {
+		return floor, nil
+	}
+	at, _, _ := f.Status()
+	if at.Last == 0 {
+		return 0, nil
+	}
+	if known := k.places[f]; known.position == at.Last {
+		return known.seq, nil
+	}
+	seq, err := f.Feed.Lane.Find(ctx, at.Last+1)
+	if err == nil && seq > 0 {
+		k.places[f] = place{at.Last, seq}
+	}
+	return seq, err
 }
 
 // purge frees log below floor when that is worth it, and returns how far it has
@@ -78,32 +231,52 @@ func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64) 
 
 // ageFloor returns the stream sequence of the oldest record that is younger
 // than keep.
-func (k *keeper) ageFloor(ctx context.Context) uint64 {
+func (k *keeper) ageFloor(ctx context.Context, keep time.Duration) (uint64, error) {
 	e := k.engine
-	now := e.now()
-	if e.config().Edge.Keep <= 0 {
-		return e.records.Durable() + 1
+	if keep <= 0 {
+		return e.records.Durable() + 1, nil
 	}
-	if k.looked.IsZero() || now.Sub(k.looked) >= min(ageEvery, e.config().Edge.Keep) {
-		seq, err := e.records.SequenceAt(ctx, now.Add(-e.config().Edge.Keep))
+	now, known := e.now(), k.ages[keep]
+	if known.looked.IsZero() || now.Sub(known.looked) >= min(ageEvery, keep) {
+		seq, err := e.records.SequenceAt(ctx, now.Add(-keep))
 		if err != nil {
-			if ctx.Err() == nil {
-				e.log.Warn("looking for records past their keep", "error", err)
-			}
-			return k.kept
+			return 0, fmt.Errorf("looking for records past their keep: %w", err)
 		}
-		k.kept, k.looked = seq, now
+		known = aged{seq, now}
+		k.ages[keep] = known
 	}
-	return k.kept
+	return known.seq, nil
 }
 
-func (e *Engine) everyPipelineWaits() bool {
+// sizeFloor returns the stream sequence from which on what was synced of a lane
+// takes at most bytes. It looks again once a minute, or when the lane has grown.
+func (k *keeper) sizeFloor(ctx context.Context, lane *store.Lane, bytes, needed uint64) (uint64, error) {
+	stats, err := lane.Stats(ctx)
+	if err != nil || stats.Bytes <= bytes {
+		return 0, err
+	}
+	now, known := k.engine.now(), k.sizes[lane]
+	if known.looked.IsZero() || now.Sub(known.looked) >= ageEvery || stats.Bytes > known.bytes+bytes/sizeStep {
+		seq, err := lane.SequenceOf(ctx, bytes, needed)
+		if err != nil {
+			return 0, err
+		}
+		known = sized{seq, stats.Bytes, now}
+		k.sizes[lane] = known
+		k.alone = time.Time{}
+	}
+	return known.seq, nil
+}
+
+// pipelineOf returns the pipeline that owns a lane of the record log, nil when
+// it was removed.
+func (e *Engine) pipelineOf(lane *store.Lane) *pipeline {
 	for _, p := range e.pipelines() {
-		if p.cfg.WhenFull != fullWait {
-			return false
+		if p.lane == lane {
+			return p
 		}
 	}
-	return true
+	return nil
 }
 
 // discardRecords drops a part of the oldest records that wait, of every

@@ -26,6 +26,7 @@ import (
 //go:embed abi.md
 //go:embed assemblyscript/.npmrc assemblyscript/package-lock.json assemblyscript/README.md
 //go:embed assemblyscript/assembly assemblyscript/runtime assemblyscript/template assemblyscript/test/harness.js
+//go:embed c/edged.h c/edged_test.h c/template c/README.md
 var files embed.FS
 
 // The kinds of project.
@@ -101,6 +102,13 @@ var languages = []language{
 		setup:  Command{Args: []string{"npm", "ci"}},
 		build:  Command{Args: []string{"npm", "run", "build"}},
 		test:   Command{Args: []string{"npm", "test"}},
+		module: placeholder + ".wasm",
+	},
+	{
+		name:   "c",
+		copied: []struct{ from, to string }{{"c/edged.h", "edged/edged.h"}, {"c/edged_test.h", "edged/edged_test.h"}},
+		build:  Command{Args: []string{"make"}},
+		test:   Command{Args: []string{"make", "test"}},
 		module: placeholder + ".wasm",
 	},
 }

@@ -90,6 +90,9 @@ func verificationText(v *engine.Verification) string {
 		if len(l.Unreadable) > 0 {
 			fmt.Fprintf(&details, "%s: messages of the stream that cannot be read: %s\n", name, ranges(l.Unreadable))
 		}
+		if l.Unlocated > 0 {
+			fmt.Fprintf(&details, "%s: messages of the stream that cannot be read, somewhere: %s\n", name, number(l.Unlocated))
+		}
 		for j := range l.Lanes {
 			lane := &l.Lanes[j]
 			t.add(name, lane.Lane, number(lane.First), number(lane.Last), number(lane.Count),

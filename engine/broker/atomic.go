@@ -207,13 +207,23 @@ const headerExpectedLast = "Nats-Expected-Last-Sequence"
 // through the API prefix of a JetStream domain ("" is the local one), or nil
 // when there is none.
 func LastMessage(ctx context.Context, nc *nats.Conn, domain, stream, subject string) (*StreamMessage, error) {
-	return getMessage(ctx, nc, domain, stream, map[string]any{"last_by_subj": subject})
+	return FindMessage(ctx, nc, domain, stream, Query{Last: subject})
 }
 
 // NextMessage returns the first message at or after seq whose subject matches
 // filter, or nil when there is none.
 func NextMessage(ctx context.Context, nc *nats.Conn, stream, filter string, seq uint64) (*StreamMessage, error) {
-	return getMessage(ctx, nc, "", stream, map[string]any{"seq": seq, "next_by_subj": filter})
+	return FindMessage(ctx, nc, "", stream, Query{Next: filter, Seq: seq})
+}
+
+// Query says which message of a stream is looked for: the newest on the subject
+// Last; or the first on a subject that Next matches, from a sequence or a time
+// on.
+type Query struct {
+	Last  string     `json:"last_by_subj,omitempty"`
+	Next  string     `json:"next_by_subj,omitempty"`
+	Seq   uint64     `json:"seq,omitempty"`
+	Since *time.Time `json:"start_time,omitempty"`
 }
 
 // StreamMessage is one stored message.
@@ -225,8 +235,11 @@ type StreamMessage struct {
 	Time    time.Time `json:"time"`
 }
 
-func getMessage(ctx context.Context, nc *nats.Conn, domain, stream string, req map[string]any) (*StreamMessage, error) {
-	body, err := json.Marshal(req)
+// FindMessage returns the message that a query finds in a stream of a JetStream
+// domain, or nil when there is none. The stream's leader answers, not a copy that
+// may lag behind.
+func FindMessage(ctx context.Context, nc *nats.Conn, domain, stream string, q Query) (*StreamMessage, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
 	}

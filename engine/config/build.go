@@ -29,7 +29,7 @@ func (b *builder) build(file Args) {
 		DataDir:    edge.String("data_dir"),
 		Durability: edge.String("durability"),
 		MaxBytes:   edge.Size("max_bytes"),
-		Keep:       edge.Duration("keep"), QueueWhenFull: edge.String("queue_when_full"),
+		Keep:       edge.Duration("keep"), KeepBytes: edge.Size("keep_bytes"), QueueWhenFull: edge.String("queue_when_full"),
 		RequireSigned: edge.Bool("require_signed_plugins"),
 		KeysRange:     edge.ArgRange("plugin_keys"),
 		Range:         edge.Range,
@@ -93,6 +93,14 @@ func beside(a Args, path string) string {
 
 func (b *builder) pipeline(a Args) Pipeline {
 	p := Pipeline{Name: a.labels[0], WhenFull: a.String("when_full"), Range: a.Range}
+	if a.Has("keep") {
+		keep := a.Duration("keep")
+		p.Keep = &keep
+	}
+	if a.Has("keep_bytes") {
+		size := a.Size("keep_bytes")
+		p.KeepBytes = &size
+	}
 	for _, c := range a.Blocks("collect") {
 		if len(c.labels) == 2 {
 			p.Collects = append(p.Collects, Collect{Kind: c.labels[0], Name: c.labels[1], Args: c, Range: c.Range})

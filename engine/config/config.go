@@ -31,14 +31,29 @@ type Config struct {
 	Files map[string]*hcl.File
 }
 
+// Retention returns how long synced records of p stay, and how many bytes of
+// them may; 0: any. A nil p has what the edge says.
+func (c *Config) Retention(p *Pipeline) (keep time.Duration, bytes int64) {
+	keep, bytes = c.Edge.Keep, c.Edge.KeepBytes
+	if p != nil && p.Keep != nil {
+		keep = *p.Keep
+	}
+	if p != nil && p.KeepBytes != nil {
+		bytes = *p.KeepBytes
+	}
+	return keep, bytes
+}
+
 // Edge is the `edge` block.
 type Edge struct {
 	DeviceID   string
 	DataDir    string // as written; relative to the working directory
 	Durability string // "fsync" or "relaxed"
 	MaxBytes   int64  // disk budget of the local streams, in bytes
-	// Keep is how long synced records stay.
-	Keep time.Duration
+	// Keep is how long synced records stay, KeepBytes how many bytes of them of
+	// one pipeline may; 0: any. A pipeline may say otherwise, see [Config.Retention].
+	Keep      time.Duration
+	KeepBytes int64
 	// QueueWhenFull is "wait" or "drop_lowest_priority".
 	QueueWhenFull string
 	// PluginKeys are public keys as sign.ParsePublicKey reads them, or the files
@@ -136,6 +151,8 @@ type Pipeline struct {
 	Alerts     []Alert
 	Batch      Batch
 	Syncs      []Sync
-	WhenFull   string // "wait", "drop_oldest_synced" or "drop_oldest"
+	WhenFull   string         // "wait", "drop_oldest_synced" or "drop_oldest"
+	Keep       *time.Duration // nil: the edge's
+	KeepBytes  *int64         // nil: the edge's
 	Range      hcl.Range
 }

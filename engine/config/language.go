@@ -31,6 +31,7 @@ func edgeSpec() Spec {
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
 			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters. What happens when it is used up is for `when_full` of each pipeline to say."},
 			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. Records that are not synced are never removed by age."},
+			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of each pipeline stay at most, about: the oldest go before their `keep` is over. Without it only `keep` and `max_bytes` bound them. Records that are not synced do not count and are never removed by size."},
 			{Name: "plugin_keys", Type: StringList, Check: isPluginKey, Doc: "The public keys whose plugins are trusted, each as `ed25519:<base64>` or the path of a file that holds it so or as PEM. With them, a module that has a signature beside it (`x.wasm.sig`) is refused when a key that is not listed has signed it, when the module or its manifest was changed since, and when it does or uses more than the manifest says."},
 			{Name: "require_signed_plugins", Type: Bool, Default: `false`, Doc: "Whether a module without a signature is refused. The built-in plugins need none."},
 			{Name: "queue_when_full", Type: String, Default: `"wait"`, Enum: []string{"wait", "drop_lowest_priority"}, Doc: "When the messages that wait for a remote use up their part of the disk budget: `wait` leaves new ones in the record store until there is room; `drop_lowest_priority` makes room by dropping the oldest of the lowest priority, with a trace that reaches the hub's ledger."},
@@ -119,6 +120,8 @@ func pipelineSpec(catalog Catalog) Spec {
 		Many:    true,
 		Args: []Arg{
 			{Name: "when_full", Type: String, Default: `"drop_oldest_synced"`, Enum: []string{"wait", "drop_oldest_synced", "drop_oldest"}, Doc: "When the disk budget is used up: `drop_oldest_synced` makes room with records that every remote has, before their `keep` is over, and then tells the sources to wait. `wait` does not shorten `keep`. `drop_oldest` goes on: when no synced record is left it drops the oldest of this pipeline that are not synced, with a trace that reaches the hub's ledger."},
+			{Name: "keep", Type: Duration, Min: "0s", Max: "3650d", Doc: "How long the synced records of this pipeline stay, instead of what the `edge` block says."},
+			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of this pipeline stay, instead of what the `edge` block says."},
 		},
 		Blocks: []Spec{
 			{

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/sync"
 )
@@ -87,7 +88,8 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 
 // Provision makes or updates the streams that edges sync to, on any hub with
 // JetStream: domain "" is the one that nc is connected to. maxBytes bounds both
-// together, 0 does not.
+// together, 0 does not: six parts in ten for records, two for messages, two for
+// keyed records.
 func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64) error {
 	open := func() (jetstream.JetStream, error) {
 		if domain == "" {
@@ -106,7 +108,7 @@ func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64
 		return maxBytes / 10 * part
 	}
 	for _, cfg := range []jetstream.StreamConfig{
-		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>", sync.HubLedgerHTTP + ".records.*"}, MaxBytes: share(8)},
+		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>", sync.HubLedgerHTTP + ".records.*"}, MaxBytes: share(6)},
 		{Name: sync.HubQueueStream, Subjects: []string{sync.HubQueueSubject + ".>", sync.HubLedgerQueue + ".>", sync.HubLedgerHTTP + ".queue.*"}, MaxBytes: share(2)},
 	} {
 		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardNew
@@ -115,6 +117,9 @@ func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provisioning the hub: stream %s: %w", cfg.Name, err)
 		}
+	}
+	if err := keyed.Provision(ctx, js, 0, share(2)); err != nil {
+		return fmt.Errorf("provisioning the hub: %w", err)
 	}
 	return nil
 }

@@ -25,10 +25,21 @@ type commit struct {
 	// Discarded are the numbers that were dropped by policy before every remote
 	// had them (I7), oldest first; the oldest ranges are forgotten.
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
+	Evicted   [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
 	// States has the stream sequence of the newest pack that holds a part of each
 	// state; 0: this one.
 	States map[string]uint64 `json:"states,omitempty"`
+	// Bytes is what all the lane's packs took on disk, those that are gone too,
+	// about: the difference between two commits is what stands between them.
+	Bytes   uint64    `json:"bytes"`
+	Segment segment   `json:"segment"`
+	Stored  time.Time `json:"stored,omitzero"` // when the newest entry was
+
+	own int // bytes of this commit entry itself, which Bytes does not have yet
 }
+
+// bytes is what the lane's packs took, this commit's among them.
+func (c *commit) bytes() uint64 { return c.Bytes + uint64(c.own) }
 
 const (
 	outboxBytes = 512 << 10 // an outbox is cut when it has become larger
@@ -167,6 +178,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			now := g.lane.snapshot()
 			c = &laneCommit{lane: g.lane, next: now}
 			c.next.Count = 0
+			c.next.Bytes, c.next.own = now.bytes(), 0
+			if c.next.Bytes-c.next.Segment.From >= l.segmentBytes() {
+				c.next.Segment = segment{Number: c.next.Segment.Number + 1, From: c.next.Bytes}
+			}
 			c.next.Positions = maps.Clone(now.Positions)
 			byLane[g.lane] = c
 			plan = append(plan, c)
@@ -176,6 +191,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
+		}
+		for _, d := range g.evict {
+			c.next.Counts.Evicted += d[1] - d[0] + 1
+			c.next.Evicted = addRange(c.next.Evicted, d)
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)
@@ -191,7 +210,11 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			c.next.Positions[g.Source] = g.Position
 		}
 	}
+	now := time.Now().UTC()
 	for _, c := range plan {
+		if c.next.Count > 0 {
+			c.next.Stored = now
+		}
 		if err := l.pack(c); err != nil {
 			return nil, err
 		}
@@ -205,6 +228,7 @@ func (l *Log) pack(c *laneCommit) error {
 	cur := pack{first: c.next.Last - uint64(c.next.Count) + 1}
 	size := 0
 	cut := func() {
+		c.next.Bytes += uint64(cur.size())
 		c.packs = append(c.packs, cur)
 		cur, size = pack{first: cur.last() + 1}, 0
 	}
@@ -242,10 +266,12 @@ func (l *Log) pack(c *laneCommit) error {
 			c.next.States[cur.states[i].name] = 0
 		}
 	}
+	c.next.Bytes += uint64(cur.size())
 	if cur.commit, err = json.Marshal(&c.next); err != nil {
 		return fmt.Errorf("encoding a commit: %w", err)
 	}
-	cut()
+	c.next.own = len(cur.commit)
+	c.packs = append(c.packs, cur)
 	return nil
 }
 
@@ -311,7 +337,7 @@ func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
 	for _, c := range plan {
 		for i := range c.packs {
 			messages = append(messages, broker.Message{
-				Subject: l.packSubject(c.lane, &c.packs[i]),
+				Subject: l.packSubject(c, &c.packs[i]),
 				Data:    encodePack(&c.packs[i], l.opts.Subject),
 			})
 		}

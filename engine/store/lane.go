@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/record"
@@ -34,14 +35,18 @@ type Lane struct {
 	state  commit
 	seq    uint64 // of the newest commit entry; 0: there is none
 	states map[string]*state
+	box    uint64 // stream sequence of the newest outbox
 	tail   []block
 	inTail int // bytes
+	oldest oldest
+	purges uint64 // since the lane was opened
 }
 
 // block is a pack's entries in memory.
 type block struct {
-	first   uint64 // number of the first entry
-	seq     uint64 // the pack's stream sequence
+	first   uint64    // number of the first entry
+	seq     uint64    // the pack's stream sequence
+	time    time.Time // when it was stored
 	entries []Entry
 	bytes   int
 }
@@ -77,7 +82,14 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 		if err := json.Unmarshal(newest.commit, &lane.state); err != nil {
 			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
 		}
-		lane.seq, lane.opened = found.Seq, lane.state.Last
+		lane.seq, lane.opened, lane.state.own = found.Seq, lane.state.Last, len(newest.commit)
+	}
+	box, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.opts.Subject+"."+lane.token+".*"+tokenOutbox)
+	if err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
+	}
+	if box != nil {
+		lane.box = box.Seq
 	}
 	if err := lane.readStates(ctx, lane.seq); err != nil {
 		return nil, fmt.Errorf("opening lane %s: %w", name, err)
@@ -150,6 +162,34 @@ func (l *Lane) Discarded(first, last uint64) [][2]uint64 {
 	return out
 }
 
+// Evicted returns the ranges of numbers that went because the log was full, of a
+// log whose Options say DropOldest: the newest of them, for only so many are
+// remembered; [Counts] has how many there were in all.
+func (l *Lane) Evicted() [][2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.state.Evicted)
+}
+
+// GivenUp returns the number up to which the lane's entries were discarded last;
+// 0: none were.
+func (l *Lane) GivenUp() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.state.Discarded); n > 0 {
+		return l.state.Discarded[n-1][1]
+	}
+	return 0
+}
+
+// NewestOutbox returns the stream sequence of the lane's newest outbox, 0 when
+// there is none.
+func (l *Lane) NewestOutbox() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.box
+}
+
 // Opened returns the highest number that was durable when this process opened
 // the lane.
 func (l *Lane) Opened() uint64 { return l.opened }
@@ -214,10 +254,13 @@ func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.applyStates(c.packs[len(c.packs)-1].states, l.seq)
 	for i := range c.packs {
 		p := &c.packs[i]
+		if len(p.outbox) > 0 {
+			l.box = at + uint64(i)
+		}
 		if len(p.entries) == 0 {
 			continue
 		}
-		b := block{first: p.first, seq: at + uint64(i), entries: p.entries}
+		b := block{first: p.first, seq: at + uint64(i), time: c.next.Stored, entries: p.entries}
 		for j := range p.entries {
 			b.bytes += len(p.entries[j].Data) + entryMemory
 		}

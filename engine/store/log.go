@@ -111,6 +111,7 @@ type Counts struct {
 	DeadLetters uint64 `json:"dead_letters,omitempty"`
 	Dropped     uint64 `json:"dropped,omitempty"`   // by a transform, on purpose
 	Discarded   uint64 `json:"discarded,omitempty"` // stored, and dropped for want of room before they were synced
+	Evicted     uint64 `json:"evicted,omitempty"`   // dropped by a log that drops its oldest when it is full
 }
 
 func (c *Counts) add(d Counts) {
@@ -120,6 +121,7 @@ func (c *Counts) add(d Counts) {
 	c.DeadLetters += d.DeadLetters
 	c.Dropped += d.Dropped
 	c.Discarded += d.Discarded
+	c.Evicted += d.Evicted
 }
 
 // Group is what one caller appends at once to one lane.
@@ -139,6 +141,7 @@ type Group struct {
 	lane    *Lane
 	era     *Era        // begin this era
 	discard [][2]uint64 // note these numbers as discarded
+	evict   [][2]uint64 // and these as evicted
 	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
@@ -283,14 +286,16 @@ const (
 	tokenOutbox = ".outbox"
 )
 
-func (l *Log) packSubject(lane *Lane, p *pack) string {
+// packSubject is where a pack of a commit goes.
+func (l *Log) packSubject(c *laneCommit, p *pack) string {
+	kind := tokenPack
 	if len(p.outbox) > 0 {
-		return l.opts.Subject + "." + lane.token + tokenOutbox
+		kind = tokenOutbox
 	}
-	return l.opts.Subject + "." + lane.token + tokenPack
+	return c.lane.subject(c.next.Segment) + kind
 }
 
-func (l *Log) outboxFilter() string { return l.opts.Subject + ".*" + tokenOutbox }
+func (l *Log) outboxFilter() string { return l.opts.Subject + ".*.*" + tokenOutbox }
 
 // Append hands g to the committer of the lane's log. It blocks while the
 // committer is busy and the waiting line is full, until ctx ends; after an error
@@ -357,90 +362,6 @@ func (l *Log) Used() uint64 {
 	return uint64(max(l.used, 0))
 }
 
-// Purge removes everything before stream sequence seq, except that the newest
-// commit entry of each lane, and its states, are written anew first so that they
-// stay. It is quick
-// however much it removes, and works while the log is full. The caller sees to
-// it that nothing is still needed (I3).
-func (l *Log) Purge(ctx context.Context, seq uint64) error {
-	l.mu.Lock()
-	var behind []*Group
-	for _, lane := range l.lanes {
-		commit, state := lane.commitSeq(), lane.oldestState()
-		if commit != 0 && commit < seq || state != 0 && state < seq {
-			behind = append(behind, &Group{lane: lane, carry: seq})
-		}
-	}
-	l.mu.Unlock()
-	if len(behind) > 0 {
-		if err := l.commit(ctx, behind); err != nil {
-			return fmt.Errorf("purging %s below %d: %w", l.opts.Stream, seq, err)
-		}
-	}
-	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(seq)); err != nil {
-		return fmt.Errorf("purging %s below %d: %w", l.opts.Stream, seq, err)
-	}
-	err := l.measure(ctx)
-	l.room.Broadcast()
-	return err
-}
-
-// Discard drops the lane's oldest entries before they are synced, to make room:
-// the numbers from first to about last, for only whole packs go. That they were
-// dropped is durable first (I7). It returns the last number that went, and works
-// while the log is full. The outboxes up to there have been taken.
-func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) {
-	log := l.log
-	below := log.Durable() + 1
-	seq, err := l.Find(ctx, last+1)
-	if err != nil {
-		return 0, err
-	}
-	if seq == 0 {
-		last = l.Last()
-	} else {
-		p, _, err := l.at(ctx, seq)
-		if err != nil {
-			return 0, err
-		}
-		if last, below = p.first-1, seq; last < first { // all in one pack: it goes whole
-			last, below = p.last(), seq+1
-		}
-	}
-	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}, carry: below}}); err != nil {
-		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
-	}
-	if err := log.stream.Purge(ctx, jetstream.WithPurgeSubject(l.filter()), jetstream.WithPurgeSequence(below)); err != nil {
-		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
-	}
-	err = log.measure(ctx)
-	log.room.Broadcast()
-	return last, err
-}
-
-// SequenceAt returns the stream sequence of the first message stored at or
-// after t, or the one behind the newest when there is none.
-func (l *Log) SequenceAt(ctx context.Context, t time.Time) (uint64, error) {
-	info, err := l.stream.Info(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("looking for %s in %s: %w", t, l.opts.Stream, err)
-	}
-	low, high := info.State.FirstSeq, info.State.LastSeq+1 // the answer is in low..high
-	for low < high {
-		mid := low + (high-low)/2
-		msg, err := broker.NextMessage(ctx, l.nc, l.opts.Stream, ">", mid)
-		if err != nil {
-			return 0, err
-		}
-		if msg == nil || !msg.Time.Before(t) {
-			high = mid
-		} else {
-			low = msg.Seq + 1
-		}
-	}
-	return low, nil
-}
-
 // measure asks the server how many bytes the stream holds.
 func (l *Log) measure(ctx context.Context) error {
 	used, err := l.Usage(ctx)
@@ -467,30 +388,6 @@ func (l *Log) hasRoom(ctx context.Context, bytes int64) (bool, error) {
 		return fits(), err
 	}
 	return true, l.dropOldest(ctx, fits)
-}
-
-// dropOldest removes the oldest eighth of the log until enough is gone or
-// nothing is left. The server could do that itself (DiscardOld), but it would
-// drop the commit entries of lanes that stand still: their numbers would begin
-// anew and their next commit be refused for ever.
-func (l *Log) dropOldest(ctx context.Context, enough func() bool) error {
-	last := l.Durable()
-	for !enough() {
-		info, err := l.stream.Info(ctx)
-		if err != nil {
-			return fmt.Errorf("asking for the size of %s: %w", l.opts.Stream, err)
-		}
-		first := info.State.FirstSeq
-		if first > last {
-			return nil
-		}
-		next := first + max((last-first+1)/8, 1)
-		if err := l.Purge(ctx, next); err != nil {
-			return err
-		}
-		l.opts.Logger.Warn("the log is full, its oldest entries are dropped", "stream", l.opts.Stream, "messages", next-first)
-	}
-	return nil
 }
 
 const (

@@ -47,9 +47,9 @@ type pack struct {
 // last is the number of the last entry; before the first of an empty pack.
 func (p *pack) last() uint64 { return p.first + uint64(len(p.entries)) - 1 }
 
-// size is about how many bytes the pack takes.
+// size is about how many bytes the pack takes on disk.
 func (p *pack) size() int {
-	n := len(p.commit) + len(p.outbox) + 256
+	n := len(p.commit) + len(p.outbox) + entryOverhead
 	for i := range p.entries {
 		n += len(p.entries[i].Data) + 4
 	}

@@ -185,76 +185,72 @@ func (r *Reader) startDisk(ctx context.Context) error {
 	return nil
 }
 
-// filter matches the lane's messages.
-func (l *Lane) filter() string { return l.log.opts.Subject + "." + l.token + ".*" }
-
 // Find returns the stream sequence of the pack that holds number, or the first
-// number behind it that is still there; 0 when there is none. It bisects:
-// numbers rise with sequences.
+// number behind it that is still there; 0 when there is none.
 func (l *Lane) Find(ctx context.Context, number uint64) (uint64, error) {
+	found, err := l.find(ctx, number)
+	return found.seq, err
+}
+
+// located is a pack and where it stands; without a pack: there is none.
+type located struct {
+	*pack
+	seq  uint64
+	time time.Time
+}
+
+// find is Find with the pack. It bisects: numbers rise with sequences.
+func (l *Lane) find(ctx context.Context, number uint64) (located, error) {
 	info, err := l.log.stream.Info(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("looking for %s %d: %w", l.name, number, err)
+		return located{}, fmt.Errorf("looking for %s %d: %w", l.name, number, err)
 	}
 	low, high := info.State.FirstSeq, info.State.LastSeq+1 // the answer is in low..high
-	var found uint64
+	var found located
 	for low < high {
 		mid := low + (high-low)/2
-		p, seq, err := l.at(ctx, mid)
+		p, err := l.at(ctx, mid)
 		if err != nil {
-			return 0, err
+			return located{}, err
 		}
-		if p == nil || p.last() >= number {
-			if p != nil {
-				found = seq
+		if p.pack == nil || p.last() >= number {
+			if p.pack != nil {
+				found = p
 			}
 			high = mid
 		} else {
-			low = seq + 1
+			low = p.seq + 1
 		}
 	}
-	for found > 0 { // packs without entries carry a commit entry only
-		p, seq, err := l.at(ctx, found)
-		if err != nil || p == nil {
-			return 0, err
+	for found.pack != nil && len(found.entries) == 0 { // it carries a commit entry only
+		if found, err = l.at(ctx, found.seq+1); err != nil {
+			return located{}, err
 		}
-		if len(p.entries) > 0 {
-			return seq, nil
-		}
-		found = seq + 1
 	}
-	return 0, nil
+	return found, nil
 }
 
 // First returns the lowest number that the lane still holds, 0 when it holds
 // none.
 func (l *Lane) First(ctx context.Context) (uint64, error) {
-	for seq := uint64(1); ; {
-		p, at, err := l.at(ctx, seq)
-		if err != nil || p == nil {
-			return 0, err
-		}
-		if len(p.entries) > 0 {
-			return p.first, nil
-		}
-		seq = at + 1
-	}
+	at, err := l.findOldest(ctx)
+	return at.first, err
 }
 
-// at returns the lane's first pack at or after seq, nil when there is none. One
-// that is damaged is passed over.
-func (l *Lane) at(ctx context.Context, seq uint64) (*pack, uint64, error) {
+// at returns the lane's first pack at or after seq. One that is damaged is
+// passed over.
+func (l *Lane) at(ctx context.Context, seq uint64) (located, error) {
 	for {
 		msg, err := broker.NextMessage(ctx, l.log.nc, l.log.opts.Stream, l.filter(), seq)
 		if err != nil || msg == nil {
-			return nil, 0, err
+			return located{}, err
 		}
 		p, err := decodePack(msg.Data, l.log.opts.Subject)
 		if err == nil {
-			return p, msg.Seq, nil
+			return located{p, msg.Seq, msg.Time}, nil
 		}
 		if !errors.Is(err, errDamaged) {
-			return nil, 0, err
+			return located{}, err
 		}
 		seq = msg.Seq + 1
 	}

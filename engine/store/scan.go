@@ -38,7 +38,7 @@ type Found struct {
 // or at one that does not open any more. What cannot be read is passed over;
 // [Verify] tells of it. A log that was never made is [ErrNoStream].
 func Scan(ctx context.Context, nc *nats.Conn, stream, subject string, each func(*Found) error) error {
-	w, err := newWalk(ctx, nc, stream)
+	w, err := newWalk(ctx, nc, stream, false)
 	if err != nil {
 		return err
 	}
@@ -80,9 +80,17 @@ type walk struct {
 	stream     string
 	state      jetstream.StreamState
 	unreadable []uint64 // sequences that are neither deleted nor can be read
+	details    bool     // state says which sequences were deleted
+	read       uint64   // messages
 }
 
-func newWalk(ctx context.Context, nc *nats.Conn, stream string) (*walk, error) {
+// mostDetails bounds how many deleted sequences the server is asked to name: it
+// answers with one message. What a purge of single lanes leaves behind one that
+// keeps everything can be far more.
+const mostDetails = 1 << 20
+
+// newWalk begins a walk; without details it does not tell what is unreadable.
+func newWalk(ctx context.Context, nc *nats.Conn, stream string, details bool) (*walk, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, err
@@ -94,16 +102,21 @@ func newWalk(ctx context.Context, nc *nats.Conn, stream string) (*walk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening stream %s: %w", stream, err)
 	}
+	w := &walk{nc: nc, stream: stream, state: s.CachedInfo().State}
+	if !details || w.state.NumDeleted > mostDetails {
+		return w, nil
+	}
 	info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
 	if err != nil {
 		return nil, fmt.Errorf("asking for the state of stream %s: %w", stream, err)
 	}
-	return &walk{nc: nc, stream: stream, state: info.State}, nil
+	w.state, w.details = info.State, true
+	return w, nil
 }
 
 // run calls each for every message. The server says of a message whose checksum
-// is wrong only that there is none, and of those behind it nothing: so the walk
-// asks for the next one, until it is past the last.
+// is wrong only that there is none, sometimes also of those behind it: so the
+// walk asks for the next one, until it is past the last.
 func (w *walk) run(ctx context.Context, each func(*broker.StreamMessage) error) error {
 	for seq := w.state.FirstSeq; seq <= w.state.LastSeq && w.state.Msgs > 0; {
 		msg, err := broker.NextMessage(ctx, w.nc, w.stream, ">", seq)
@@ -121,6 +134,7 @@ func (w *walk) run(ctx context.Context, each func(*broker.StreamMessage) error) 
 		case msg.Seq > seq:
 			w.missing(seq, msg.Seq-1)
 		}
+		w.read++
 		if err := each(msg); err != nil {
 			return err
 		}
@@ -129,11 +143,17 @@ func (w *walk) run(ctx context.Context, each func(*broker.StreamMessage) error) 
 	return nil
 }
 
-// missing notes those of first to last that nobody deleted.
+// missing notes those of first to last that nobody deleted, if that is known.
 func (w *walk) missing(first, last uint64) {
-	for seq := first; seq <= last; seq++ {
+	for seq := first; w.details && seq <= last; seq++ {
 		if _, deleted := slices.BinarySearch(w.state.Deleted, seq); !deleted {
 			w.unreadable = append(w.unreadable, seq)
 		}
 	}
+}
+
+// unlocated is how many messages could not be read beside those in unreadable,
+// after a whole walk.
+func (w *walk) unlocated() uint64 {
+	return w.state.Msgs - min(w.state.Msgs, w.read+uint64(len(w.unreadable)))
 }

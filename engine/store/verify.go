@@ -19,8 +19,12 @@ type Report struct {
 	Bytes    uint64 `json:"bytes"`
 	// Unreadable are stream sequences whose message the server cannot read: its
 	// own checksum found them damaged.
-	Unreadable [][2]uint64  `json:"unreadable"`
-	Lanes      []LaneReport `json:"lanes"`
+	Unreadable [][2]uint64 `json:"unreadable"`
+	// Unlocated counts such messages when it cannot be told where they are, because
+	// more than a million of those between others were deleted. What they held
+	// is in the lanes' gaps.
+	Unlocated uint64       `json:"unlocated,omitempty"`
+	Lanes     []LaneReport `json:"lanes"`
 }
 
 // LaneReport is what [Verify] found in one lane. Ranges are numbers of entries,
@@ -49,7 +53,7 @@ type LaneReport struct {
 // entry. Of a sparse log single entries may have been removed, so that its gaps
 // are no damage. A log that was never made is [ErrNoStream].
 func Verify(ctx context.Context, nc *nats.Conn, opts Options, check func(*Found) error) (Report, error) {
-	w, err := newWalk(ctx, nc, opts.Stream)
+	w, err := newWalk(ctx, nc, opts.Stream, true)
 	if err != nil {
 		return Report{}, err
 	}
@@ -61,6 +65,7 @@ func Verify(ctx context.Context, nc *nats.Conn, opts Options, check func(*Found)
 		Stream: opts.Stream, Messages: w.state.Msgs, Bytes: w.state.Bytes,
 		Unreadable: [][2]uint64{}, Lanes: []LaneReport{},
 	}
+	r.Unlocated = w.unlocated()
 	for _, seq := range w.unreadable {
 		r.Unreadable = addNumber(r.Unreadable, seq)
 	}

@@ -86,7 +86,12 @@ test("examples", async (t) => {
       if (c.refused) {
         assert.throws(() => new Plugin(wasm, c.config), new Error(c.refused));
       } else if (c.records) {
-        assert.deepEqual(new Plugin(wasm, c.config).transform(c.records), c.frames);
+        const plugin = new Plugin(wasm, c.config);
+        plugin.device = new Map(Object.entries(c.device_config ?? {}));
+        const records = c.records.map((r) => ({ ...r, timestamp: BigInt(r.timestamp ?? 0) }));
+        assert.deepEqual(plugin.transform(records, BigInt(c.now ?? 0)), c.frames);
+        assert.deepEqual(plugin.logs.map((line) => line.text), c.logs ?? []);
+        assert.deepEqual(Object.fromEntries(plugin.metrics), c.metrics ?? {});
       } else {
         const conflicts = c.conflicts.map(({ base, local, remote }) => ({ base: base && side(base), local: side(local), remote: side(remote) }));
         assert.deepEqual(new Plugin(wasm).resolve(conflicts), c.verdicts);
