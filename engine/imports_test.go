@@ -34,6 +34,7 @@ var arrows = map[string]arrow{
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
+	"engine/disk":  {},
 	"engine/store": {ours: words("engine/broker engine/record"), libraries: words("nats")},
 	"engine/queue": {ours: words("engine/record engine/store"), libraries: words("nats")},
 
@@ -52,7 +53,7 @@ var arrows = map[string]arrow{
 
 	// what assembles the parts, and what starts the process
 	"engine": {
-		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
+		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
 			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},

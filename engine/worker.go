@@ -61,15 +61,29 @@ func (w *worker) Put(ctx context.Context, b *collect.Batch) error {
 	if err := w.err(); err != nil {
 		return err
 	}
+	if err := w.engine.disk.gate.Wait(ctx); err != nil {
+		return &collect.Unstorable{Why: err}
+	}
 	select {
 	case w.in <- b:
 		return nil
 	case <-ctx.Done():
-		if w.engine.records.Full() {
-			return collect.ErrFull
+		if err := w.Trouble(); err != nil {
+			return err
 		}
 		return ctx.Err()
 	}
+}
+
+// Trouble implements [collect.Sink].
+func (w *worker) Trouble() error {
+	if _, why := w.engine.disk.gate.State(); why != nil {
+		return &collect.Unstorable{Why: why}
+	}
+	if w.engine.records.Full() {
+		return collect.ErrFull
+	}
+	return nil
 }
 
 // end tells that the source will put no more.

@@ -126,10 +126,20 @@ func (b *builder) pipeline(a Args) Pipeline {
 	p.Batch = Batch{MaxRecords: int(batch.Int("max_records")), MaxBytes: batch.Size("max_bytes"), MaxWait: batch.Duration("max_wait")}
 	for _, s := range a.Blocks("sync") {
 		if ref := s.BlockRef("to"); len(ref) == 2 {
-			p.Syncs = append(p.Syncs, Sync{RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Range: s.Range})
+			p.Syncs = append(p.Syncs, Sync{
+				RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Topics: topics(s), Range: s.Range,
+			})
 		}
 	}
 	return p
+}
+
+// topics is nil when the argument is not written, and empty when it is [].
+func topics(s Args) []string {
+	if !s.Has("topics") {
+		return nil
+	}
+	return append([]string{}, s.Strings("topics")...)
 }
 
 func alert(a Args) Alert {
@@ -143,6 +153,7 @@ func alert(a Args) Alert {
 		Topic:    a.String("topic"),
 		Priority: priority,
 		Message:  a.Expr("message"),
+		TTL:      a.Duration("ttl"),
 		Range:    a.Range,
 	}
 }

@@ -83,7 +83,7 @@ func checkArg(a *Arg) []error {
 	fault((a.Refers != "") != (a.Type == BlockRef), "Refers belongs to a BlockRef")
 	fault(a.Refers != "" && a.Refers != "plugin" && a.Refers != "remote", "%q cannot be referred to", a.Refers)
 	switch a.Type {
-	case Int, Float, Duration, Size:
+	case Int, Float, Duration, Size, Rate:
 		low, lowErr := limit(a, a.Min)
 		high, highErr := limit(a, a.Max)
 		fault(lowErr != nil, "Min: %w", lowErr)

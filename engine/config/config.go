@@ -126,6 +126,7 @@ type Alert struct {
 	Topic    string
 	Priority record.Priority
 	Message  *expr.Program // over record, to any JSON; the record itself when not written
+	TTL      time.Duration // how long a message may wait; 0: for ever
 	Range    hcl.Range
 }
 
@@ -140,7 +141,9 @@ type Batch struct {
 type Sync struct {
 	RemoteKind, RemoteName string
 	Every                  time.Duration
-	Range                  hcl.Range
+	// Topics are those whose messages the remote gets; nil: all of them.
+	Topics []string
+	Range  hcl.Range
 }
 
 // Pipeline is a `pipeline "<name>"` block.

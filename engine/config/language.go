@@ -168,8 +168,9 @@ func alertSpec() Spec {
 		Args: []Arg{
 			{Name: "when", Type: Expression, Root: expr.Record, Result: expr.Bool, Required: true, Doc: "True for the records that raise the alert."},
 			{Name: "topic", Type: String, Default: `"alerts"`, Check: isRecordName, Doc: "The topic of the message at the hub."},
-			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first."},
+			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first. While all four wait, of fifteen batches eight are critical, four high, two normal and one low, so that nothing starves."},
 			{Name: "message", Type: Expression, Root: expr.Record, Default: `record`, Doc: "The body of the message, any value."},
+			{Name: "ttl", Type: Duration, Min: "1s", Max: "3650d", Doc: "How long the message may wait for a remote, by the clock of this device from when it was raised. Later it is of no use any more: it is not sent, and the remote's ledger names it as expired. Without it the message waits for as long as it takes."},
 		},
 		Example: `alert "high_temperature" {
   when     = record.payload.temperature > 30
@@ -206,6 +207,7 @@ func syncSpec() Spec {
 		Many:    true,
 		Args: []Arg{
 			{Name: "to", Type: BlockRef, Refers: "remote", Required: true, Doc: "The remote block."},
+			{Name: "topics", Type: StringList, Check: isRecordName, Doc: "The topics whose messages this remote gets, of those that the alerts of this pipeline have; `[]` is none of them. Without it the remote gets the messages of every topic. The records go to it in any case."},
 			{Name: "every", Type: Duration, Min: "100ms", Max: "7d", Doc: "Sends in rounds that far apart, each with everything that waits: for links that cost money or power. Without it a batch goes as soon as one of its bounds is reached. Messages, and a remote that comes online, never wait for a round."},
 		},
 		Example: `sync {

@@ -69,14 +69,14 @@ func TestLoadPipeline(t *testing.T) {
 		names = append(names, x.Name+"="+x.Plugin+"/"+x.OnError)
 	}
 	for _, a := range p.Alerts {
-		names = append(names, a.Name+"="+a.Topic+"/"+a.Priority.String())
+		names = append(names, a.Name+"="+a.Topic+"/"+a.Priority.String()+"/"+a.TTL.String())
 	}
 	for _, s := range p.Syncs {
-		names = append(names, s.RemoteKind+"."+s.RemoteName+"/"+s.Every.String())
+		names = append(names, fmt.Sprintf("%s.%s/%s/%q", s.RemoteKind, s.RemoteName, s.Every, s.Topics))
 	}
 	want := []string{
 		"cold_chain", "file.motes", "generator.fridge", "dew=dew_point/dead_letter", "own=own/pass",
-		"hot=alerts/critical", "known=alerts/normal", "nats.hub/10s", "http.cloud/0s",
+		"hot=alerts/critical/2h0m0s", "known=seen/normal/0s", `nats.hub/10s/["alerts"]`, "http.cloud/0s/[]",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("stages (-want +got):\n%s", diff)

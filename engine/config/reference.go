@@ -217,6 +217,8 @@ func (t Type) String() string {
 		return "duration"
 	case Size:
 		return "size"
+	case Rate:
+		return "rate"
 	case StringList:
 		return "list of strings"
 	case StringMap:

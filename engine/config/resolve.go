@@ -32,6 +32,7 @@ func (b *builder) resolve(file Args) {
 			b.use(&remotes, s, "to")
 			b.once(seen, s)
 		}
+		b.topics(p)
 	}
 	b.keysFit()
 	if b.diags.HasErrors() {
@@ -122,6 +123,38 @@ func (b *builder) once(seen map[string]hcl.Range, s Args) {
 		return
 	}
 	seen[name] = s.ArgRange("to")
+}
+
+// topics holds what the syncs of a pipeline say of topics against its alerts:
+// a topic that no alert has is a slip, and a message that no remote gets is
+// raised for nobody.
+func (b *builder) topics(p Args) {
+	var raised []string
+	for _, a := range p.Blocks("alert") {
+		if name := a.String("topic"); a.Has("topic") && !slices.Contains(raised, name) {
+			raised = append(raised, name)
+		}
+	}
+	all := len(p.Blocks("sync")) == 0
+	taken := map[string]bool{}
+	for _, s := range p.Blocks("sync") {
+		all = all || !s.Has("topics")
+		for _, name := range s.Strings("topics") {
+			taken[name] = true
+			if !slices.Contains(raised, name) {
+				known := "No alert of the pipeline has one."
+				if len(raised) > 0 {
+					known = "Its topics are: " + joinQuoted(raised) + "."
+				}
+				b.report("Undeclared topic", fmt.Sprintf("No alert of this pipeline has the topic %q.%s %s", name, didYouMean(name, raised), known), s.ArgRange("topics"))
+			}
+		}
+	}
+	for _, a := range p.Blocks("alert") {
+		if name := a.String("topic"); a.Has("topic") && !all && !taken[name] {
+			b.report("Topic without a remote", fmt.Sprintf("Every sync of the pipeline names its topics, and none of them names %q, so nobody would get this alert. Add it to the topics of a sync.", name), a.ArgRange("topic"))
+		}
+	}
 }
 
 func (b *builder) unused(l *declared) {

@@ -22,6 +22,7 @@ const (
 	Float                  // float64
 	Duration               // time.Duration, written "500ms", "5s", "7d"
 	Size                   // int64 bytes, written "64KiB", "1GB"
+	Rate                   // int64 bytes a second, written "64KiB/s"
 	StringList             // []string
 	StringMap              // map[string]string
 	JSON                   // json.RawMessage: any constant value
@@ -171,6 +172,9 @@ func (a Args) Duration(name string) time.Duration { return get[time.Duration](a,
 
 // Size returns a Size argument in bytes.
 func (a Args) Size(name string) int64 { return get[int64](a, name, Size) }
+
+// Rate returns a Rate argument in bytes a second.
+func (a Args) Rate(name string) int64 { return get[int64](a, name, Rate) }
 
 // Strings returns a StringList argument. The caller must not change it.
 func (a Args) Strings(name string) []string { return get[[]string](a, name, StringList) }

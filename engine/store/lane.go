@@ -153,8 +153,20 @@ func (l *Lane) NewEra(ctx context.Context, after uint64) error {
 func (l *Lane) Discarded(first, last uint64) [][2]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out [][2]uint64
-	for _, d := range l.state.Discarded {
+	return within(l.state.Discarded, first, last)
+}
+
+// Expired returns the ranges of numbers from first to last that were dropped
+// because they had passed their time to live; see [Lane.Expire].
+func (l *Lane) Expired(first, last uint64) [][2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return within(l.state.Expired, first, last)
+}
+
+// within returns what ranges hold of the numbers from first to last.
+func within(ranges [][2]uint64, first, last uint64) (out [][2]uint64) {
+	for _, d := range ranges {
 		if d[1] >= first && d[0] <= last {
 			out = append(out, [2]uint64{max(d[0], first), min(d[1], last)})
 		}

@@ -73,10 +73,12 @@ pipeline "cold_chain" {
     topic    = "alerts"
     priority = "critical"
     message  = { temperature = record.payload.temperature }
+    ttl      = "2h"
   }
 
   alert "known" {
-    when = record.data_type == "sensor_reading"
+    when  = record.data_type == "sensor_reading"
+    topic = "seen"
   }
 
   batch {
@@ -86,8 +88,9 @@ pipeline "cold_chain" {
   }
 
   sync {
-    to    = remote.nats.hub
-    every = "10s"
+    to     = remote.nats.hub
+    every  = "10s"
+    topics = ["alerts"]
   }
 
   sync {
