@@ -46,7 +46,7 @@ var arrows = map[string]arrow{
 	"engine/alert":   {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl")},
 	"engine/batch":   {ours: words("engine/record")},
 	"engine/sync": {
-		ours:      words("engine/batch engine/broker engine/config engine/queue engine/record engine/store"),
+		ours:      words("engine/batch engine/broker engine/config engine/keyed engine/queue engine/record engine/store"),
 		libraries: words("hcl nats"),
 	},
 	"engine/hub": {ours: words("engine/broker engine/keyed engine/record engine/sync"), libraries: words("nats")},

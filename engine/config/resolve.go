@@ -27,6 +27,7 @@ func (b *builder) resolve(file Args) {
 		for _, t := range p.Blocks("transform") {
 			b.use(&plugins, t, "plugin")
 		}
+		b.resolveKeyed(&plugins, p)
 		seen := map[string]hcl.Range{}
 		for _, s := range p.Blocks("sync") {
 			b.use(&remotes, s, "to")
@@ -63,7 +64,11 @@ func (b *builder) use(l *declared, a Args, arg string) {
 	if !a.Has(arg) {
 		return // told by the decoder
 	}
-	name := l.kind + "." + strings.Join(a.BlockRef(arg), ".")
+	b.useName(l, l.kind+"."+strings.Join(a.BlockRef(arg), "."), a.ArgRange(arg))
+}
+
+// useName notes that a block is named at a place, or reports that there is none.
+func (b *builder) useName(l *declared, name string, at hcl.Range) {
 	for i := range l.names {
 		if l.names[i] == name {
 			l.used[i] = true
@@ -74,7 +79,7 @@ func (b *builder) use(l *declared, a Args, arg string) {
 	if len(l.names) > 0 {
 		known = "The declared ones are: " + join(l.names) + "."
 	}
-	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), a.ArgRange(arg))
+	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), at)
 }
 
 const (
