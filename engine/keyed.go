@@ -22,6 +22,7 @@ import (
 	"github.com/edged/edged/engine/keyed/api"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
 )
 
 // keyedShare is the part of the disk budget that keyed records have when a
@@ -198,6 +199,9 @@ func syncsTo(p *config.Pipeline, r *config.Remote) bool {
 
 // keyedHub is a store's way to its hub.
 func (e *Engine) keyedHub(r *remote, pipeline string) (keyed.Hub, error) {
+	if api, ok := r.remote.(*sync.HTTP); ok {
+		return api.Keyed(pipeline), nil
+	}
 	if r.cfg.Kind != "nats" {
 		return nil, fmt.Errorf("pipeline %s: keyed records do not sync to remotes of the kind %q", pipeline, r.cfg.Kind)
 	}

@@ -42,12 +42,7 @@ func (r *resolver) ReadsBodies() bool { return r.bodies }
 func (r *resolver) Resolve(ctx context.Context, conflicts []keyed.Conflict) ([]keyed.Verdict, error) {
 	in := make([]wasm.Conflict, len(conflicts))
 	for i := range conflicts {
-		c := &conflicts[i]
-		in[i].Local, in[i].Remote = version(&c.Local), version(&c.Remote)
-		if c.Base != nil {
-			b := version(c.Base)
-			in[i].Base = &b
-		}
+		in[i] = WasmConflict(&conflicts[i])
 	}
 	out := r.out.Get().(*wasm.ResolveOutput)
 	defer r.out.Put(out)
@@ -59,6 +54,16 @@ func (r *resolver) Resolve(ctx context.Context, conflicts []keyed.Conflict) ([]k
 		verdicts[i] = verdict(&out.Verdicts[i])
 	}
 	return verdicts, nil
+}
+
+// WasmConflict is a conflict of keyed records as a module is told of it.
+func WasmConflict(c *keyed.Conflict) wasm.Conflict {
+	w := wasm.Conflict{Local: version(&c.Local), Remote: version(&c.Remote)}
+	if c.Base != nil {
+		b := version(c.Base)
+		w.Base = &b
+	}
+	return w
 }
 
 func version(v *keyed.Version) wasm.Version {

@@ -30,6 +30,15 @@ type JournalEntry struct {
 	Conflict string `json:"conflict,omitempty"`
 }
 
+// Versions returns what the entry decided about, as a resolver is told of it. It
+// is false for an entry that does not have both versions.
+func (e *JournalEntry) Versions() (Conflict, bool) {
+	if e.Local == nil || e.Remote == nil {
+		return Conflict{}, false
+	}
+	return *conflictOf(e.Key, e.Base, e.Local, &Remote{Key: e.Key, Revision: e.Revision, Value: e.Remote}), true
+}
+
 func journalName(n uint64) string { return fmt.Sprintf("%020d", n) }
 
 func journalNumber(name string) (uint64, error) {

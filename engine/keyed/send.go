@@ -207,7 +207,7 @@ func (s *session) resolve(ctx context.Context, key string, st *state, a *sent, r
 	}
 	local := a.Value
 	local.HLC, _ = local.HLC.clamp(s.hubTime(), s.store.opts.Skew)
-	c := s.store.conflict(key, was, &local, r)
+	c := conflictOf(key, was, &local, r)
 	d, err := decide(ctx, c, s.store.opts.Chain(DataType(key)), s.store.opts.OnDelete(DataType(key)), st.Faults)
 	if err != nil {
 		return step{}, fmt.Errorf("resolving the conflict of %q: %w", key, err)

@@ -66,7 +66,7 @@ func (s *Store) settle(ctx context.Context, key string, a sent, o outcome) error
 				return nil // a person was faster
 			}
 			if st.Sent != nil && a.Value.Hash != o.value.Hash && (since == nil || upTo != st.Pending.Op) {
-				conflict, upTo = s.conflict(key, &a.Value, st.Local, &Remote{Revision: o.revision, Value: o.value}), st.Pending.Op
+				conflict, upTo = conflictOf(key, &a.Value, st.Local, &Remote{Revision: o.revision, Value: o.value}), st.Pending.Op
 				return nil
 			}
 			return s.finish(tx, key, st, &a, &o, since)
@@ -153,8 +153,8 @@ func (s *Store) result(d *Decision, local, remote *Value, op Op) *Value {
 	return nil
 }
 
-// conflict is what resolvers are told.
-func (s *Store) conflict(key string, was, local *Value, remote *Remote) *Conflict {
+// conflictOf is what resolvers are told.
+func conflictOf(key string, was, local *Value, remote *Remote) *Conflict {
 	version := func(v *Value, revision uint64) Version {
 		return Version{
 			Key: key, Device: v.Op.Device, DataType: DataType(key), HLC: v.HLC, Clock: v.Clock,

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,6 +99,43 @@ func Open(ctx context.Context, nc *nats.Conn, maxBytes int64, logger *slog.Logge
 		s.opened(t)
 	}
 	return all, nil
+}
+
+// OpenExisting opens every store that is kept on the broker that nc is connected
+// to, to look into them: without resolvers, for nobody that changes anything. It
+// returns [table.ErrNoTable] when there are none.
+func OpenExisting(ctx context.Context, nc *nats.Conn, logger *slog.Logger) (*Stores, error) {
+	all := &Stores{stores: map[string]*Store{}}
+	var bad error
+	t, err := table.Open(ctx, nc, table.Options{
+		Stream: LocalStream, Subject: LocalSubject, Existing: true, Logger: logger,
+	}, func(name string, value []byte) {
+		store, rest, _ := strings.Cut(name, "\x00")
+		s := all.stores[store]
+		if s == nil && bad == nil {
+			s, bad = newStore(Options{Name: store, Logger: logger})
+			all.stores[store] = s
+		}
+		if bad == nil {
+			bad = s.load(rest, value)
+		}
+	})
+	if err == nil && bad != nil {
+		err = errors.Join(bad, t.Close(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the keyed store: %w", err)
+	}
+	all.table = t
+	for _, s := range all.stores {
+		s.opened(t)
+	}
+	return all, nil
+}
+
+// All returns the stores, by name.
+func (a *Stores) All() []*Store {
+	return slices.SortedFunc(maps.Values(a.stores), func(s, o *Store) int { return strings.Compare(s.Name(), o.Name()) })
 }
 
 // Store returns the store of that name, nil when there is none.

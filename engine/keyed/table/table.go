@@ -28,8 +28,10 @@ type Options struct {
 	// MaxBytes bounds the stream on disk. Half of it is for values, the other for
 	// what was overwritten.
 	MaxBytes   int64
-	CacheBytes int          // memory for values that were read or written last; 0: 4 MiB
-	Logger     *slog.Logger // nil: silent
+	CacheBytes int // memory for values that were read or written last; 0: 4 MiB
+	// Existing takes a stream that is there as it is; [ErrNoTable] when none is.
+	Existing bool
+	Logger   *slog.Logger // nil: silent
 }
 
 // The errors of a table.
@@ -39,6 +41,8 @@ var (
 	// ErrFull: the values have used up their part of MaxBytes, or the disk has no
 	// room. Nothing was stored.
 	ErrFull = errors.New("the keyed store is full")
+	// ErrNoTable: there is none, and Options.Existing forbids making one.
+	ErrNoTable = errors.New("there is no keyed store")
 	// ErrUnknown: the broker did not answer, and the change may be stored or not.
 	ErrUnknown = errors.New("it is not known whether the change is stored")
 )
@@ -129,6 +133,16 @@ func (t *Table) open(ctx context.Context, visit func(name string, value []byte))
 	js, err := jetstream.New(t.nc)
 	if err != nil {
 		return err
+	}
+	if t.opts.Existing {
+		if t.stream, err = js.Stream(ctx, t.opts.Stream); errors.Is(err, jetstream.ErrStreamNotFound) {
+			return ErrNoTable
+		}
+		if err != nil {
+			return err
+		}
+		t.opts.MaxBytes = t.stream.CachedInfo().Config.MaxBytes - streamRoom
+		return t.scan(ctx, js, visit)
 	}
 	t.stream, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: t.opts.Stream, Subjects: []string{t.opts.Subject}, Storage: jetstream.FileStorage,
