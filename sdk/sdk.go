@@ -27,6 +27,7 @@ import (
 //go:embed assemblyscript/.npmrc assemblyscript/package-lock.json assemblyscript/README.md
 //go:embed assemblyscript/assembly assemblyscript/runtime assemblyscript/template assemblyscript/test/harness.js
 //go:embed c/edged.h c/edged_test.h c/template c/README.md
+//go:embed go/*.go go/edgedtest/*.go go/template go/README.md
 var files embed.FS
 
 // The kinds of project.
@@ -90,6 +91,16 @@ type language struct {
 }
 
 var languages = []language{
+	{
+		name:   "go",
+		copied: []struct{ from, to string }{{"go", "edged/sdk/go"}, {"go/template/go.mod.template", "edged/go.mod"}},
+		build: Command{
+			Env:  []string{"GOOS=wasip1", "GOARCH=wasm"},
+			Args: []string{"go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", placeholder + ".wasm"},
+		},
+		test:   Command{Args: []string{"go", "test", "."}},
+		module: placeholder + ".wasm",
+	},
 	{
 		name: "assemblyscript",
 		copied: []struct{ from, to string }{
@@ -163,12 +174,21 @@ func (c Command) named(name string) Command {
 // add copies the file or folder from to the place to.
 func (p *Project) add(from, to, name string) error {
 	return fs.WalkDir(files, from, func(at string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil {
 			return err
 		}
+		if entry.IsDir() {
+			// Templates go to the top of a project, not into its copy of the SDK.
+			if entry.Name() == "template" && at != from {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		place := path.Join(to, strings.TrimPrefix(at, from))
-		// The tests of an SDK stay here; those of a template are the plugin's own.
-		if strings.HasPrefix(place, "edged/") && strings.HasSuffix(place, "_test.go") {
+		// The tests of an SDK stay here; those of a template are the plugin's own. The
+		// guide has a place of its own.
+		inSDK := strings.HasPrefix(place, "edged/") && at != from
+		if inSDK && (strings.HasSuffix(place, "_test.go") || path.Base(place) == "README.md") {
 			return nil
 		}
 		data, err := files.ReadFile(at)
