@@ -26,6 +26,7 @@ import (
 //go:embed abi.md
 //go:embed assemblyscript/.npmrc assemblyscript/package-lock.json assemblyscript/README.md
 //go:embed assemblyscript/assembly assemblyscript/runtime assemblyscript/template assemblyscript/test/harness.js
+//go:embed rust/Cargo.toml rust/src all:rust/template rust/README.md
 //go:embed c/edged.h c/edged_test.h c/template c/README.md
 //go:embed go/*.go go/edgedtest/*.go go/template go/README.md
 var files embed.FS
@@ -114,6 +115,13 @@ var languages = []language{
 		build:  Command{Args: []string{"npm", "run", "build"}},
 		test:   Command{Args: []string{"npm", "test"}},
 		module: placeholder + ".wasm",
+	},
+	{
+		name:   "rust",
+		copied: []struct{ from, to string }{{"rust/Cargo.toml", "edged/Cargo.toml"}, {"rust/src", "edged/src"}},
+		build:  Command{Args: []string{"cargo", "build", "--release", "--target", "wasm32-unknown-unknown"}},
+		test:   Command{Args: []string{"cargo", "test"}},
+		module: "target/wasm32-unknown-unknown/release/" + placeholder + ".wasm",
 	},
 	{
 		name:   "c",
