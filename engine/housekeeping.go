@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -39,7 +40,10 @@ type savedPosition struct {
 	Last     uint64    `json:"last"`
 	Total    uint64    `json:"total"`
 	Aside    uint64    `json:"aside,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
+	Expired  uint64    `json:"expired,omitempty"`
 	LastSync time.Time `json:"last_sync,omitzero"`
+	sync.Past
 }
 
 func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
@@ -90,14 +94,14 @@ func stateKey(remote string, kind sync.Kind, lane string) string {
 	return "sync." + record.Token(remote) + "." + name + "." + record.Token(lane)
 }
 
-func (s *stateStore) position(remote string, f *sync.Feed) sync.Position {
+func (s *stateStore) position(remote string, f *sync.Feed) (sync.Position, sync.Past) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
 	if p.Epoch != epochOf(f.Lane) {
-		return sync.Position{}
+		return sync.Position{}, sync.Past{}
 	}
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Seq: p.Seq}, p.Past
 }
 
 // epochOf is the epoch of a lane's newest era.
@@ -136,14 +140,17 @@ func (e *Engine) saveState(ctx context.Context) error {
 		for _, f := range r.feeds {
 			at, lastSync, _ := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
-			p := savedPosition{Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, LastSync: lastSync}
+			p := savedPosition{
+				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Seq: at.Seq,
+				LastSync: lastSync, Past: f.Past(),
+			}
 			e.state.mu.Lock()
 			old := e.state.saved[key]
 			e.state.mu.Unlock()
 			if p.LastSync.IsZero() {
 				p.LastSync = old.LastSync
 			}
-			if old == p { // a remote that has nothing yet is remembered too
+			if reflect.DeepEqual(old, p) { // a remote that has nothing yet is remembered too
 				continue
 			}
 			data, err := json.Marshal(p)
@@ -180,6 +187,9 @@ func (e *Engine) housekeep(ctx context.Context) {
 		case <-queueFilled:
 		case <-ctx.Done():
 			return
+		}
+		if level, _ := e.disk.gate.State(); level == store.GateShut {
+			continue // the guard tells of it, and looks after it
 		}
 		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))
 		if err != nil && ctx.Err() == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edged/edged/engine/queue"
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/sync"
 )
 
 // The paths of the control socket that show and change what is kept.
@@ -53,21 +54,62 @@ func (e *Engine) answerInspection(mux *http.ServeMux) {
 		return errors.Join(err, out.item(n))
 	}))
 	mux.HandleFunc("GET "+messagesPath, func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		limit, err := strconv.Atoi(q.Get("limit"))
+		filter, standing, err := e.onQueue(r)
 		if err != nil {
-			e.answer(w, nil, fmt.Errorf("limit: %w", err))
+			e.answer(w, nil, err)
 			return
 		}
-		filter := queue.MessageFilter{Priority: q.Get("priority"), Topic: q.Get("topic"), Limit: limit}
 		e.stream(w, func(out *lines) error {
-			return queue.EachWaiting(r.Context(), e.nc, e.passed, filter, func(m *queue.Waiting) error { return out.item(m) })
+			return queue.EachWaiting(r.Context(), e.nc, standing, filter, func(m *queue.Waiting) error { return out.item(m) })
 		})
 	})
 	mux.HandleFunc("GET "+queuePath, func(w http.ResponseWriter, r *http.Request) {
-		stats, err := queue.WaitingStats(r.Context(), e.nc, e.passed)
+		filter, standing, err := e.onQueue(r)
+		var stats queue.Stats
+		if err == nil {
+			stats, err = queue.WaitingStats(r.Context(), e.nc, standing, filter)
+		}
 		e.answer(w, stats, err)
 	})
+}
+
+// onQueue reads what is asked about the queue, and how far the remotes are.
+func (e *Engine) onQueue(r *http.Request) (queue.MessageFilter, queue.Standing, error) {
+	q := r.URL.Query()
+	filter := queue.MessageFilter{IDs: q["id"], Priority: q.Get("priority"), Topic: q.Get("topic")}
+	if limit := q.Get("limit"); limit != "" {
+		var err error
+		if filter.Limit, err = strconv.Atoi(limit); err != nil {
+			return filter, queue.Standing{}, fmt.Errorf("limit: %w", err)
+		}
+	}
+	standing := queue.Standing{Passed: e.passed, Deliveries: e.deliveries}
+	var err error
+	standing.Aside, err = sync.Asides(r.Context(), e.nc)
+	return filter, standing, err
+}
+
+// deliveries tells which remotes have yet to pass a message, and why they have
+// not.
+func (e *Engine) deliveries(m *queue.Waiting) (all []queue.Delivery) {
+	lane := e.queue.Lane(m.Priority)
+	for _, r := range e.remotes() {
+		for _, f := range r.feeds {
+			if f.Feed.Lane != lane || r.wants != nil && !r.wants(m.Pipeline, m.Topic) {
+				continue
+			}
+			d, ok := f.Delivery(m.Number)
+			if !ok {
+				continue
+			}
+			d.Remote = r.cfg.Name
+			if state, _, err := r.monitor.State(); d.LastError == "" && state != sync.Online && err != nil {
+				d.LastError = err.Error()
+			}
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 // passed is the number up to which every remote has the messages of a priority.

@@ -48,13 +48,17 @@ func (c *Client) RetryDeadLetters(ctx context.Context, sel queue.Selection, prog
 
 // Messages calls each for the messages that wait, most urgent first.
 func (c *Client) Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error {
-	q := url.Values{"priority": {filter.Priority}, "topic": {filter.Topic}, "limit": {strconv.Itoa(filter.Limit)}}
-	return eachLine(ctx, c, http.MethodGet, messagesPath, q, each)
+	return eachLine(ctx, c, http.MethodGet, messagesPath, filterQuery(filter), each)
 }
 
 // QueueStats sums up the messages that wait.
-func (c *Client) QueueStats(ctx context.Context) (s queue.Stats, err error) {
-	return s, c.ask(ctx, queuePath, &s)
+func (c *Client) QueueStats(ctx context.Context, filter queue.MessageFilter) (s queue.Stats, err error) {
+	return s, c.ask(ctx, queuePath+"?"+filterQuery(filter).Encode(), &s)
+}
+
+// filterQuery writes a filter as the query of a URL.
+func filterQuery(f queue.MessageFilter) url.Values {
+	return url.Values{"id": f.IDs, "priority": {f.Priority}, "topic": {f.Topic}, "limit": {strconv.Itoa(f.Limit)}}
 }
 
 // eachLine asks for an answer of lines and calls each for every item.

@@ -20,6 +20,7 @@ import (
 	"github.com/edged/edged/engine/queue"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
 )
 
 // ErrNoStore is returned by [OpenStore] when the data directory holds no store.
@@ -148,15 +149,27 @@ func (s *Store) DropDeadLetters(ctx context.Context, sel queue.Selection, progre
 // Messages is as [queue.EachWaiting]. What the remotes have is known as far as
 // the edge had noted it, every two seconds and when it stopped.
 func (s *Store) Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error {
-	return queue.EachWaiting(ctx, s.nc, s.passedBy, filter, each)
+	standing, err := s.standing(ctx)
+	if err != nil {
+		return err
+	}
+	return queue.EachWaiting(ctx, s.nc, standing, filter, each)
 }
 
 // QueueStats is as [queue.WaitingStats], with what [Store.Messages] says.
-func (s *Store) QueueStats(ctx context.Context) (queue.Stats, error) {
-	return queue.WaitingStats(ctx, s.nc, s.passedBy)
+func (s *Store) QueueStats(ctx context.Context, filter queue.MessageFilter) (queue.Stats, error) {
+	standing, err := s.standing(ctx)
+	if err != nil {
+		return queue.Stats{}, err
+	}
+	return queue.WaitingStats(ctx, s.nc, standing, filter)
 }
 
-func (s *Store) passedBy(p record.Priority) uint64 { return s.passed[p] }
+// standing knows nothing of how a running edge would fare.
+func (s *Store) standing(ctx context.Context) (queue.Standing, error) {
+	asides, err := sync.Asides(ctx, s.nc)
+	return queue.Standing{Passed: func(p record.Priority) uint64 { return s.passed[p] }, Aside: asides}, err
+}
 
 // Records calls each for the stored records of a pipeline ("" is every one), in
 // the order of storing, as the wire JSON in Data; [store.ErrEnough] ends it.

@@ -61,10 +61,13 @@ func (r *rig) append(name, content string) {
 }
 
 // lines are n records in NDJSON with ids of that prefix.
-func lines(prefix string, n int) string {
+func lines(prefix string, n int) string { return linesFrom(prefix, 1, n) }
+
+// linesFrom are the records of [lines] with these numbers.
+func linesFrom(prefix string, first, last int) string {
 	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, `{"id":"%s%d","device_id":"d","data_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{"n":%d}}`+"\n", prefix, i+1, i+1)
+	for i := first; i <= last; i++ {
+		fmt.Fprintf(&b, `{"id":"%s%d","device_id":"d","data_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{"n":%d}}`+"\n", prefix, i, i)
 	}
 	return b.String()
 }
@@ -94,7 +97,13 @@ func (r *rig) start(untilDrained bool, text string, change func(*config.Config))
 	if change != nil {
 		change(cfg)
 	}
-	e, err := engine.Open(r.t.Context(), cfg, engine.Options{DataDir: r.data, UntilDrained: untilDrained})
+	return r.open(cfg, engine.Options{DataDir: r.data, UntilDrained: untilDrained})
+}
+
+// open runs a configuration.
+func (r *rig) open(cfg *config.Config, opts engine.Options) *running {
+	r.t.Helper()
+	e, err := engine.Open(r.t.Context(), cfg, opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ func (c *Counts) add(d Counts) {
 	c.SyncedMessages += d.SyncedMessages
 	c.Dropped += d.Dropped
 	c.Discarded += d.Discarded
+	c.Expired += d.Expired
 }
 
 // since returns what has come since base; synced counts are set by the caller.
@@ -27,7 +28,7 @@ func (c Counts) since(base Counts) Counts {
 		Collected: c.Collected - base.Collected, Transformed: c.Transformed - base.Transformed,
 		Stored: c.Stored - base.Stored, Messages: c.Messages - base.Messages,
 		DeadLetters: c.DeadLetters - base.DeadLetters, Dropped: c.Dropped - base.Dropped,
-		Discarded: c.Discarded - base.Discarded,
+		Discarded: c.Discarded - base.Discarded, Expired: c.Expired - min(c.Expired, base.Expired),
 	}
 }
 
@@ -68,6 +69,8 @@ func (e *Engine) totals() (c Counts) {
 			if f.pipeline == nil {
 				at, _, _ := f.Status()
 				c.SyncedMessages += at.Total
+				// Those behind at are dropped here, and not yet in the ledger.
+				c.Expired += at.Expired + sync.CountRanges(f.Feed.Lane.Expired(at.Last+1, f.Feed.Lane.Last()))
 			}
 		}
 	}
@@ -81,6 +84,9 @@ func (e *Engine) Status() Status {
 		Started: e.started.UTC(), Time: e.now().UTC(), Totals: e.totals(),
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
 		Storage: StorageStatus{MaxBytes: uint64(max(e.config().Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
+	}
+	if _, why := e.disk.gate.State(); why != nil {
+		s.Storage.Trouble = why.Error()
 	}
 	var base Counts
 	for _, p := range e.pipelines() {
@@ -107,7 +113,7 @@ func (e *Engine) Status() Status {
 	}
 	for _, r := range e.remotes() {
 		state, since, err := r.monitor.State()
-		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC()}
+		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC(), MonitorStats: r.monitor.Stats()}
 		if err != nil {
 			rs.LastError = err.Error()
 		}
@@ -138,6 +144,7 @@ func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
 	if err != nil {
 		s.LastError = err.Error()
 	}
+	s.HubLost = f.Past().Lost
 	return s
 }
 
@@ -150,7 +157,8 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 		for _, f := range r.feeds {
 			row := AuditPipeline{
 				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
-				Discarded: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+				Discarded: [][2]uint64{}, PastTTL: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+				HubLost: [][2]uint64{},
 			}
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
@@ -182,7 +190,9 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	}
 	row.AtHub, row.Expired = found.AtHub, found.Expired
 	row.Discarded = append(row.Discarded, found.Discarded...)
+	row.PastTTL = append(row.PastTTL, found.PastTTL...)
 	row.Gaps = append(row.Gaps, found.Gaps...)
+	row.HubLost = append(row.HubLost, found.HubLost...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)
 	if found.Epoch == row.Epoch {

@@ -39,6 +39,7 @@ type keeper struct {
 	sizes    map[*store.Lane]sized
 	places   map[*feed]place
 	alone    time.Time // when lanes were last purged alone
+	expired  time.Time // when the queue was last looked through for expired messages
 }
 
 func newKeeper(e *Engine) *keeper {
@@ -66,14 +67,19 @@ type place struct{ position, seq uint64 }
 func (k *keeper) free(ctx context.Context) error {
 	e := k.engine
 	full := e.records.Full()
-	freed, err := k.freeRecords(ctx, full)
+	level, _ := e.disk.gate.State()
+	tight := full || level != store.GateOpen
+	freed, err := k.freeRecords(ctx, tight)
 	if full && !freed {
 		err = errors.Join(err, e.discardRecords(ctx))
 	}
 	if err != nil {
 		return err
 	}
-	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
+	if err := k.expire(ctx); err != nil {
+		return err
+	}
+	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor(), tight || e.queue.Log().Full())
 	if err != nil {
 		return err
 	}
@@ -84,10 +90,10 @@ func (k *keeper) free(ctx context.Context) error {
 }
 
 // freeRecords purges the record log: what no lane needs any more at once, which
-// is quick, and from time to time, or when it is full, each lane for itself, so
+// is quick, and from time to time, or when room is tight, each lane for itself, so
 // that one that keeps everything, or cannot be read, holds nothing of the others
 // back. It reports whether anything went.
-func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err error) {
+func (k *keeper) freeRecords(ctx context.Context, tight bool) (freed bool, err error) {
 	e := k.engine
 	var errs []error
 	floors := map[*store.Lane]uint64{}
@@ -96,7 +102,7 @@ func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err er
 		if lane.Last() == 0 {
 			continue
 		}
-		floor, err := k.floor(ctx, lane, full)
+		floor, err := k.floor(ctx, lane, tight)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("freeing storage of %s: %w", lane.Name(), err))
 			floor = 0
@@ -104,12 +110,12 @@ func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err er
 		floors[lane] = floor
 		common = min(common, floor)
 	}
-	purged, err := k.purge(ctx, e.records, k.records, common)
+	purged, err := k.purge(ctx, e.records, k.records, common, tight)
 	if err != nil {
 		return false, errors.Join(append(errs, err)...)
 	}
 	k.records, freed = max(k.records, purged), purged > 0
-	if now := e.now(); full || now.Sub(k.alone) >= ageEvery {
+	if now := e.now(); tight || now.Sub(k.alone) >= ageEvery {
 		k.alone = now
 		for lane, floor := range floors {
 			went, err := purgeAlone(ctx, lane, floor)
@@ -217,10 +223,11 @@ func (k *keeper) feedFloor(ctx context.Context, f *feed, durable uint64) (uint64
 	return seq, err
 }
 
-// purge frees log below floor when that is worth it, and returns how far it has
+// purge frees log below floor when that is worth it, or room is tight, and
+// returns how far it has
 // purged now, or 0.
-func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64) (uint64, error) {
-	if floor <= done+1 || (floor-done < purgeStep && !log.Full()) {
+func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, tight bool) (uint64, error) {
+	if floor <= done+1 || (floor-done < purgeStep && !tight) {
 		return 0, nil
 	}
 	if err := log.Purge(ctx, floor); err != nil {

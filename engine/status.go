@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/edged/edged/engine/alert"
+	"github.com/edged/edged/engine/sync"
 )
 
 // Counts are what has happened since the data directory was made. They are
@@ -25,6 +26,9 @@ type Counts struct {
 	// Discarded counts records that were stored and then dropped for want of
 	// room before they were synced (when_full = "drop_oldest").
 	Discarded uint64 `json:"discarded"`
+	// Expired counts messages that were not sent to a remote because their time to
+	// live was over, once for each remote that was to have them.
+	Expired uint64 `json:"expired"`
 }
 
 // Status is a running edge at one moment.
@@ -55,6 +59,8 @@ type StorageStatus struct {
 	Bytes    uint64 `json:"bytes"`
 	MaxBytes uint64 `json:"max_bytes"`
 	Full     bool   `json:"full"`
+	// Trouble says why the disk takes no new records; empty: it does.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // PipelineStatus is one pipeline at one moment.
@@ -82,6 +88,9 @@ type SyncStatus struct {
 	Waiting       uint64    `json:"waiting"`
 	LastSync      time.Time `json:"last_sync,omitzero"`
 	LastError     string    `json:"last_error,omitempty"`
+	// HubLost are numbers that the remote had acknowledged and then lost, by a
+	// restored backup or a stream made anew, and that this edge no longer kept.
+	HubLost [][2]uint64 `json:"hub_lost,omitempty"`
 }
 
 // RemoteStatus is one remote's connection.
@@ -91,6 +100,7 @@ type RemoteStatus struct {
 	State     string    `json:"state"` // online, degraded, offline
 	Since     time.Time `json:"since"`
 	LastError string    `json:"last_error,omitempty"`
+	sync.MonitorStats
 }
 
 // PluginStatus is one loaded plugin. A plugin that several pipelines use is
@@ -162,9 +172,13 @@ type AuditPipeline struct {
 	AtHub      uint64      `json:"at_hub"`    // found in the hub's stream
 	Expired    uint64      `json:"expired"`   // removed by the hub's own limits
 	Discarded  [][2]uint64 `json:"discarded"` // dropped by policy for want of room
+	PastTTL    [][2]uint64 `json:"past_ttl"`  // messages not sent because their time to live was over
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent
+	// HubLost are those of the gaps that the hub had acknowledged and then lost, by
+	// a restored backup or a stream made anew, and that the edge no longer kept.
+	HubLost [][2]uint64 `json:"hub_lost"`
 	// NoLedger says that the remote keeps no ledger to compare with, as an HTTP
 	// API: Synced is what it has acknowledged, the other numbers say nothing.
 	NoLedger bool   `json:"no_ledger,omitempty"`

@@ -34,6 +34,7 @@ type edgeAudit struct {
 	Foreign    uint64      `json:"foreign"`
 	Unsettled  uint64      `json:"unsettled"`
 	Discarded  [][2]uint64 `json:"discarded"`
+	PastTTL    [][2]uint64 `json:"past_ttl"`
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"`
@@ -47,7 +48,7 @@ func newFleetAudit(found []sync.EdgeAudit) fleetAudit {
 		f := &found[i]
 		row := edgeAudit{
 			DeviceID: f.Edge, Pipeline: f.Name(), Epoch: f.Epoch, Synced: f.Last, LastSync: f.Time.UTC(), AtHub: f.AtHub,
-			Expired: f.Expired, Foreign: f.Foreign, Unsettled: f.Unsettled, Discarded: some(f.Discarded),
+			Expired: f.Expired, Foreign: f.Foreign, Unsettled: f.Unsettled, Discarded: some(f.Discarded), PastTTL: some(f.PastTTL),
 			Gaps: some(f.Gaps), Duplicates: some(f.Duplicates), Damaged: some(f.Damaged),
 		}
 		if f.Err != nil {
@@ -143,6 +144,7 @@ func fleetText(audit fleetAudit) string {
 		tell(length(r.Duplicates), "more than once: %s", ranges(r.Duplicates))
 		tell(length(r.Damaged), "not what the edge sent: %s", ranges(r.Damaged))
 		tell(length(r.Discarded), "dropped by the edge's policy: %s", ranges(r.Discarded))
+		tell(length(r.PastTTL), "not sent because their time to live was over: %s", ranges(r.PastTTL))
 		tell(r.Foreign, "%s by the HTTP API or by another program, which no ledger numbers", plural(r.Foreign, "message"))
 		tell(r.Unsettled, "%s that no ledger entry follows", plural(r.Unsettled, "message"))
 		if r.Error != "" {

@@ -413,6 +413,13 @@ func TestQueueIsSeen(t *testing.T) {
 		if stats.Waiting != 2 || len(stats.Topics) != 1 || stats.Topics[0].Topic != "alerts" || stats.Topics[0].Priority != record.High || stats.Oldest.IsZero() {
 			t.Errorf("stats %+v", stats)
 		}
+		for topic, want := range map[string]string{"alerts": "2 messages wait", "alert": "No messages wait"} {
+			r := edged(t, dir, "", "queue", "stats", "p.hcl", "--topic", topic)
+			if r.wantCode(t, exitOK); !strings.Contains(r.stdout, want) {
+				t.Errorf("topic %s: %s", topic, r.stdout)
+			}
+		}
+		lookAtOne(t, dir)
 		text := edged(t, dir, "", "queue", "stats", "p.hcl")
 		if text.wantCode(t, exitOK); !strings.Contains(text.stdout, "2 messages wait for the link") {
 			t.Errorf("stdout: %s", text.stdout)
@@ -427,6 +434,41 @@ func TestQueueIsSeen(t *testing.T) {
 	}
 }
 
+// lookAtOne holds what `queue peek` shows of the two messages that wait.
+func lookAtOne(t *testing.T, dir string) {
+	t.Helper()
+	next := edged(t, dir, "", "queue", "peek", "p.hcl")
+	next.wantCode(t, exitOK)
+	for _, want := range []string{"topic alerts", "priority high", "number 1", `{ "n": 2 }`} {
+		if !strings.Contains(squeezed(next.stdout), want) {
+			t.Errorf("stdout has no %q: %s", want, next.stdout)
+		}
+	}
+	if strings.Contains(next.stdout, `"n": 6`) {
+		t.Errorf("it shows more than the next: %s", next.stdout)
+	}
+	both := ndjson[queue.Waiting](t, edged(t, dir, "", "queue", "peek", "p.hcl", "--limit", "0", "--json").stdout)
+	if len(both) != 2 {
+		t.Fatalf("it shows %+v", both)
+	}
+	// Only an edge that runs knows why it waits.
+	if d := both[0].Deliveries; strings.HasSuffix(t.Name(), "running") != (len(d) == 1 && d[0].Remote == "hub" && d[0].LastError != "") {
+		t.Errorf("of its delivery it says %+v", d)
+	}
+	second := edged(t, dir, "", "queue", "peek", both[1].ID[:10], "p.hcl", "--json")
+	second.wantCode(t, exitOK)
+	if got := ndjson[queue.Waiting](t, second.stdout); len(got) != 1 || string(got[0].Body) != `{"n":6}` {
+		t.Errorf("it shows %+v", got)
+	}
+	gone := edged(t, dir, "", "queue", "peek", "0123456789", "p.hcl")
+	if gone.wantCode(t, exitRuntime); !strings.Contains(gone.stderr, "no message with the ID 0123456789 waits") {
+		t.Errorf("stderr: %q", gone.stderr)
+	}
+}
+
+// squeezed is text with single spaces, as a table's columns may be of any width.
+func squeezed(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // TestNoStoreIsMade holds that looking never makes a store.
 func TestNoStoreIsMade(t *testing.T) {
 	for _, args := range [][]string{
@@ -435,6 +477,7 @@ func TestNoStoreIsMade(t *testing.T) {
 		{"dlq", "show", "abcd"},
 		{"queue", "ls"},
 		{"queue", "stats"},
+		{"queue", "peek"},
 		{"dlq", "drop", "--all", "--yes"},
 		{"dlq", "retry", "--all"},
 		{"store", "verify"},

@@ -30,7 +30,7 @@ type countRow struct {
 
 // countRows names the counts, in the order of a record's way.
 func countRows(run, totals engine.Counts) []countRow {
-	return []countRow{
+	rows := []countRow{
 		{"collected", run.Collected, totals.Collected},
 		{"transformed", run.Transformed, totals.Transformed},
 		{"stored", run.Stored, totals.Stored},
@@ -39,6 +39,10 @@ func countRows(run, totals engine.Counts) []countRow {
 		{"synced records", run.SyncedRecords, totals.SyncedRecords},
 		{"synced messages", run.SyncedMessages, totals.SyncedMessages},
 	}
+	if totals.Expired > 0 {
+		rows = append(rows, countRow{"expired messages", run.Expired, totals.Expired})
+	}
+	return rows
 }
 
 // conclusion says in sentences what the numbers mean.

@@ -22,6 +22,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
@@ -58,6 +59,13 @@ func New(pipeline string, alerts []config.Alert, host expr.Host) *Rules {
 		rs.rules = append(rs.rules, &rule{Alert: a})
 	}
 	return rs
+}
+
+func (rs *Rules) now() time.Time {
+	if rs.host.Now == nil {
+		return time.Now()
+	}
+	return rs.host.Now()
 }
 
 // Stat counts what became of one rule since [New].
@@ -115,14 +123,18 @@ func (e *Evaluator) Append(dst []record.Message, r *record.Record) []record.Mess
 			continue
 		}
 		rule.fired.Add(1)
-		dst = append(dst, record.Message{
+		m := record.Message{
 			ID:       e.id(rule, r),
 			Topic:    rule.Topic,
 			Priority: rule.Priority,
 			Pipeline: e.rules.pipeline,
 			Created:  r.Timestamp.UTC(),
 			Body:     bytes.Clone(e.body(rule, r)),
-		})
+		}
+		if rule.TTL > 0 { // by this device's clock: the record's may be of anything
+			m.Expires = e.rules.now().Add(rule.TTL).UTC()
+		}
+		dst = append(dst, m)
 	}
 	return dst
 }

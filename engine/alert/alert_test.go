@@ -159,6 +159,18 @@ func TestIDTellsEventsApart(t *testing.T) {
 	}
 }
 
+// A message expires by the clock of the device, whatever the record's says.
+func TestTTL(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
+	short := newAlert(t, "short", `true`, "")
+	short.TTL = 90 * time.Second
+	rs := New("p", []config.Alert{short, newAlert(t, "kept", `true`, "")}, expr.Host{Now: func() time.Time { return now }})
+	got := rs.NewEvaluator().Append(nil, reading())
+	if want := now.Add(90 * time.Second).UTC(); got[0].Expires != want || !got[1].Expires.IsZero() {
+		t.Errorf("they expire at %s and %s, want %s and never", got[0].Expires, got[1].Expires, want)
+	}
+}
+
 func TestMessageTooLarge(t *testing.T) {
 	rs := New("p", []config.Alert{newAlert(t, "big", `true`, `[record.payload, record.payload]`)}, expr.Host{})
 	r := reading()

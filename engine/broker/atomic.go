@@ -29,6 +29,10 @@ const (
 	CodeMaxBytes          jetstream.ErrorCode = 10077
 	CodeNoResources       jetstream.ErrorCode = 10023
 	CodeTooManyInFlight   jetstream.ErrorCode = 10210
+	// CodeIncompleteBatch refuses the commit of a batch that the server has not
+	// begun, because too many were in flight, or has dropped, because nothing of it
+	// came for ten seconds or another server leads the stream now.
+	CodeIncompleteBatch jetstream.ErrorCode = 10176
 )
 
 // AtomicBatch publishes messages to one stream, all or none, by JetStream's
@@ -123,7 +127,7 @@ func (b *AtomicBatch) request(ctx context.Context) (uint64, error) {
 // answer to an earlier one is not taken for its answer.
 func (b *AtomicBatch) ask() error {
 	if b.answers == nil {
-		inbox := nats.NewInbox()
+		inbox := b.nc.NewInbox()
 		sub, err := b.nc.SubscribeSync(inbox + ".*")
 		if err != nil {
 			return fmt.Errorf("committing a batch: %w", err)
@@ -207,13 +211,23 @@ const headerExpectedLast = "Nats-Expected-Last-Sequence"
 // through the API prefix of a JetStream domain ("" is the local one), or nil
 // when there is none.
 func LastMessage(ctx context.Context, nc *nats.Conn, domain, stream, subject string) (*StreamMessage, error) {
-	return getMessage(ctx, nc, domain, stream, map[string]any{"last_by_subj": subject})
+	return FindMessage(ctx, nc, domain, stream, Query{Last: subject})
 }
 
 // NextMessage returns the first message at or after seq whose subject matches
 // filter, or nil when there is none.
 func NextMessage(ctx context.Context, nc *nats.Conn, stream, filter string, seq uint64) (*StreamMessage, error) {
-	return getMessage(ctx, nc, "", stream, map[string]any{"seq": seq, "next_by_subj": filter})
+	return FindMessage(ctx, nc, "", stream, Query{Next: filter, Seq: seq})
+}
+
+// Query says which message of a stream is looked for: the newest on the subject
+// Last; or the first on a subject that Next matches, from a sequence or a time
+// on.
+type Query struct {
+	Last  string     `json:"last_by_subj,omitempty"`
+	Next  string     `json:"next_by_subj,omitempty"`
+	Seq   uint64     `json:"seq,omitempty"`
+	Since *time.Time `json:"start_time,omitempty"`
 }
 
 // StreamMessage is one stored message.
@@ -225,8 +239,11 @@ type StreamMessage struct {
 	Time    time.Time `json:"time"`
 }
 
-func getMessage(ctx context.Context, nc *nats.Conn, domain, stream string, req map[string]any) (*StreamMessage, error) {
-	body, err := json.Marshal(req)
+// FindMessage returns the message that a query finds in a stream of a JetStream
+// domain, or nil when there is none. The stream's leader answers, not a copy that
+// may lag behind.
+func FindMessage(ctx context.Context, nc *nats.Conn, domain, stream string, q Query) (*StreamMessage, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ func (b *builder) build(file Args) {
 		KeysRange:     edge.ArgRange("plugin_keys"),
 		Range:         edge.Range,
 	}
+	if api, ok := edge.Block("api"); ok {
+		b.cfg.Edge.API = API{Listen: api.String("listen"), Token: api.String("token"), Range: api.ArgRange("listen")}
+	}
 	for _, key := range edge.Strings("plugin_keys") {
 		if !strings.HasPrefix(key, sign.KeyPrefix) {
 			key = beside(edge, key)
@@ -126,10 +129,23 @@ func (b *builder) pipeline(a Args) Pipeline {
 	p.Batch = Batch{MaxRecords: int(batch.Int("max_records")), MaxBytes: batch.Size("max_bytes"), MaxWait: batch.Duration("max_wait")}
 	for _, s := range a.Blocks("sync") {
 		if ref := s.BlockRef("to"); len(ref) == 2 {
-			p.Syncs = append(p.Syncs, Sync{RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Range: s.Range})
+			p.Syncs = append(p.Syncs, Sync{
+				RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Topics: topics(s), Range: s.Range,
+			})
 		}
 	}
+	if store, ok := a.Block("store"); ok && len(store.labels) == 1 {
+		p.Keyed = keyedStore(store)
+	}
 	return p
+}
+
+// topics is nil when the argument is not written, and empty when it is [].
+func topics(s Args) []string {
+	if !s.Has("topics") {
+		return nil
+	}
+	return append([]string{}, s.Strings("topics")...)
 }
 
 func alert(a Args) Alert {
@@ -143,6 +159,7 @@ func alert(a Args) Alert {
 		Topic:    a.String("topic"),
 		Priority: priority,
 		Message:  a.Expr("message"),
+		TTL:      a.Duration("ttl"),
 		Range:    a.Range,
 	}
 }

@@ -17,6 +17,8 @@ import (
 type Catalog struct {
 	Collects []Spec
 	Remotes  []Spec
+	// Strategies are the resolvers of conflicts that come with edged.
+	Strategies []string
 	// Capabilities are what a plugin can be granted.
 	Capabilities []string
 }
@@ -56,6 +58,7 @@ type Edge struct {
 	KeepBytes int64
 	// QueueWhenFull is "wait" or "drop_lowest_priority".
 	QueueWhenFull string
+	API           API
 	// PluginKeys are public keys as sign.ParsePublicKey reads them, or the files
 	// that hold one, as resolved against the file that names them.
 	PluginKeys []string
@@ -126,6 +129,7 @@ type Alert struct {
 	Topic    string
 	Priority record.Priority
 	Message  *expr.Program // over record, to any JSON; the record itself when not written
+	TTL      time.Duration // how long a message may wait; 0: for ever
 	Range    hcl.Range
 }
 
@@ -140,7 +144,9 @@ type Batch struct {
 type Sync struct {
 	RemoteKind, RemoteName string
 	Every                  time.Duration
-	Range                  hcl.Range
+	// Topics are those whose messages the remote gets; nil: all of them.
+	Topics []string
+	Range  hcl.Range
 }
 
 // Pipeline is a `pipeline "<name>"` block.
@@ -151,6 +157,7 @@ type Pipeline struct {
 	Alerts     []Alert
 	Batch      Batch
 	Syncs      []Sync
+	Keyed      *Keyed         // nil: its records follow one another
 	WhenFull   string         // "wait", "drop_oldest_synced" or "drop_oldest"
 	Keep       *time.Duration // nil: the edge's
 	KeepBytes  *int64         // nil: the edge's

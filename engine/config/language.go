@@ -29,13 +29,14 @@ func edgeSpec() Spec {
 			{Name: "device_id", Type: String, Default: `hostname()`, Check: isRecordName, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
 			{Name: "data_dir", Type: String, Default: `"data"`, Check: NotEmpty, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
-			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters. What happens when it is used up is for `when_full` of each pipeline to say."},
+			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters; with keyed records, seven for records and one for those. What happens when it is used up is for `when_full` of each pipeline to say."},
 			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. Records that are not synced are never removed by age."},
 			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of each pipeline stay at most, about: the oldest go before their `keep` is over. Without it only `keep` and `max_bytes` bound them. Records that are not synced do not count and are never removed by size."},
 			{Name: "plugin_keys", Type: StringList, Check: isPluginKey, Doc: "The public keys whose plugins are trusted, each as `ed25519:<base64>` or the path of a file that holds it so or as PEM. With them, a module that has a signature beside it (`x.wasm.sig`) is refused when a key that is not listed has signed it, when the module or its manifest was changed since, and when it does or uses more than the manifest says."},
 			{Name: "require_signed_plugins", Type: Bool, Default: `false`, Doc: "Whether a module without a signature is refused. The built-in plugins need none."},
 			{Name: "queue_when_full", Type: String, Default: `"wait"`, Enum: []string{"wait", "drop_lowest_priority"}, Doc: "When the messages that wait for a remote use up their part of the disk budget: `wait` leaves new ones in the record store until there is room; `drop_lowest_priority` makes room by dropping the oldest of the lowest priority, with a trace that reaches the hub's ledger."},
 		},
+		Blocks: []Spec{apiSpec()},
 		Example: `edge {
   device_id = env("EDGED_DEVICE_ID", hostname())
   data_dir  = "data"
@@ -130,12 +131,14 @@ func pipelineSpec(catalog Catalog) Spec {
 				Named:    true,
 				Many:     true,
 				Required: true,
+				Unless:   "store",
 				Kinds:    kinds(catalog.Collects),
 			},
 			transformSpec(),
 			alertSpec(),
 			batchSpec(),
 			syncSpec(),
+			storeSpec(catalog),
 		},
 	}
 }
@@ -168,8 +171,9 @@ func alertSpec() Spec {
 		Args: []Arg{
 			{Name: "when", Type: Expression, Root: expr.Record, Result: expr.Bool, Required: true, Doc: "True for the records that raise the alert."},
 			{Name: "topic", Type: String, Default: `"alerts"`, Check: isRecordName, Doc: "The topic of the message at the hub."},
-			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first."},
+			{Name: "priority", Type: String, Default: `"normal"`, Enum: priorities(), Doc: "Messages of a higher priority are synced first. While all four wait, of fifteen batches eight are critical, four high, two normal and one low, so that nothing starves."},
 			{Name: "message", Type: Expression, Root: expr.Record, Default: `record`, Doc: "The body of the message, any value."},
+			{Name: "ttl", Type: Duration, Min: "1s", Max: "3650d", Doc: "How long the message may wait for a remote, by the clock of this device from when it was raised. Later it is of no use any more: it is not sent, and the remote's ledger names it as expired. Without it the message waits for as long as it takes."},
 		},
 		Example: `alert "high_temperature" {
   when     = record.payload.temperature > 30
@@ -206,6 +210,7 @@ func syncSpec() Spec {
 		Many:    true,
 		Args: []Arg{
 			{Name: "to", Type: BlockRef, Refers: "remote", Required: true, Doc: "The remote block."},
+			{Name: "topics", Type: StringList, Check: isRecordName, Doc: "The topics whose messages this remote gets, of those that the alerts of this pipeline have; `[]` is none of them. Without it the remote gets the messages of every topic. The records go to it in any case."},
 			{Name: "every", Type: Duration, Min: "100ms", Max: "7d", Doc: "Sends in rounds that far apart, each with everything that waits: for links that cost money or power. Without it a batch goes as soon as one of its bounds is reached. Messages, and a remote that comes online, never wait for a round."},
 		},
 		Example: `sync {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/sync"
 )
@@ -28,7 +29,9 @@ type Options struct {
 	User, Password         string // required of edges and clients when set
 	TLSCert, TLSKey, TLSCA string // PEM files
 	MaxBytes               int64  // bound of the streams on disk; 0: none
-	Logger                 *slog.Logger
+	// Compression of what goes to edges; empty: auto. Off is off both ways.
+	Compression broker.Compression
+	Logger      *slog.Logger
 
 	// HTTPListen is where the ingest API listens; empty: there is none. It has
 	// TLS when the hub has.
@@ -56,7 +59,8 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 		Durability: broker.Fsync, Logger: opts.Logger,
 		Listen: &broker.Listen{
 			Leaf: opts.LeafListen, Client: opts.ClientListen, User: opts.User, Password: opts.Password,
-			TLS: broker.TLSFiles{CA: opts.TLSCA, Cert: opts.TLSCert, Key: opts.TLSKey},
+			TLS:         broker.TLSFiles{CA: opts.TLSCA, Cert: opts.TLSCert, Key: opts.TLSKey},
+			Compression: opts.Compression,
 		},
 	})
 	if err != nil {
@@ -87,7 +91,8 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 
 // Provision makes or updates the streams that edges sync to, on any hub with
 // JetStream: domain "" is the one that nc is connected to. maxBytes bounds both
-// together, 0 does not.
+// together, 0 does not: six parts in ten for records, two for messages, two for
+// keyed records.
 func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64) error {
 	open := func() (jetstream.JetStream, error) {
 		if domain == "" {
@@ -106,7 +111,7 @@ func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64
 		return maxBytes / 10 * part
 	}
 	for _, cfg := range []jetstream.StreamConfig{
-		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>", sync.HubLedgerHTTP + ".records.*"}, MaxBytes: share(8)},
+		{Name: sync.HubRecordStream, Subjects: []string{sync.HubRecordSubject + ".>", sync.HubLedgerRecords + ".>", sync.HubLedgerHTTP + ".records.*"}, MaxBytes: share(6)},
 		{Name: sync.HubQueueStream, Subjects: []string{sync.HubQueueSubject + ".>", sync.HubLedgerQueue + ".>", sync.HubLedgerHTTP + ".queue.*"}, MaxBytes: share(2)},
 	} {
 		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardNew
@@ -115,6 +120,9 @@ func Provision(ctx context.Context, nc *nats.Conn, domain string, maxBytes int64
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provisioning the hub: stream %s: %w", cfg.Name, err)
 		}
+	}
+	if err := keyed.Provision(ctx, js, 0, share(2)); err != nil {
+		return fmt.Errorf("provisioning the hub: %w", err)
 	}
 	return nil
 }

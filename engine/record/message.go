@@ -56,12 +56,15 @@ func (p *Priority) UnmarshalText(text []byte) error {
 type Message struct {
 	// ID names the message for ever: the same event has the same ID however
 	// often it is evaluated.
-	ID       string          `json:"id"`
-	Topic    string          `json:"topic"`
-	Priority Priority        `json:"priority"`
-	Pipeline string          `json:"pipeline"`
-	Created  time.Time       `json:"created"`
-	Body     json.RawMessage `json:"body"`
+	ID       string    `json:"id"`
+	Topic    string    `json:"topic"`
+	Priority Priority  `json:"priority"`
+	Pipeline string    `json:"pipeline"`
+	Created  time.Time `json:"created"`
+	// Expires is when the message is of no use any more, by the edge's clock; the
+	// zero time: never.
+	Expires time.Time       `json:"expires,omitzero"`
+	Body    json.RawMessage `json:"body"`
 }
 
 // DeadLetter is input that could not go on, with the reason and the original

@@ -34,6 +34,7 @@ type Lane struct {
 	mu     sync.Mutex
 	state  commit
 	seq    uint64 // of the newest commit entry; 0: there is none
+	states map[string]*state
 	box    uint64 // stream sequence of the newest outbox
 	tail   []block
 	inTail int // bytes
@@ -89,6 +90,9 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 	}
 	if box != nil {
 		lane.box = box.Seq
+	}
+	if err := lane.readStates(ctx, lane.seq); err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if len(lane.state.Eras) == 0 {
 		lane.state.Eras = []Era{{Epoch: l.epoch, From: 1}}
@@ -149,8 +153,20 @@ func (l *Lane) NewEra(ctx context.Context, after uint64) error {
 func (l *Lane) Discarded(first, last uint64) [][2]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out [][2]uint64
-	for _, d := range l.state.Discarded {
+	return within(l.state.Discarded, first, last)
+}
+
+// Expired returns the ranges of numbers from first to last that were dropped
+// because they had passed their time to live; see [Lane.Expire].
+func (l *Lane) Expired(first, last uint64) [][2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return within(l.state.Expired, first, last)
+}
+
+// within returns what ranges hold of the numbers from first to last.
+func within(ranges [][2]uint64, first, last uint64) (out [][2]uint64) {
+	for _, d := range ranges {
 		if d[1] >= first && d[0] <= last {
 			out = append(out, [2]uint64{max(d[0], first), min(d[1], last)})
 		}
@@ -247,6 +263,7 @@ func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state, l.seq = c.next, at+uint64(len(c.packs))-1
+	l.applyStates(c.packs[len(c.packs)-1].states, l.seq)
 	for i := range c.packs {
 		p := &c.packs[i]
 		if len(p.outbox) > 0 {

@@ -26,7 +26,9 @@ type FeedAudit struct {
 	Foreign    uint64      // messages beside them that no ledger numbers: by the HTTP API, or by others
 	Expired    uint64      // settled once, removed since by the hub's own limits
 	Discarded  [][2]uint64 // dropped by the edge's policy for want of room, and said so
+	PastTTL    [][2]uint64 // not sent because they had passed their time to live
 	Gaps       [][2]uint64 // settled in the ledger and not in the stream, or never settled
+	HubLost    [][2]uint64 // of the gaps: what the hub had, lost, and the edge no longer kept
 	Duplicates [][2]uint64 // in the stream or the ledger more than once
 	Damaged    [][2]uint64 // batches whose content is not what the edge sent
 }
@@ -156,11 +158,13 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 	}
 	a.result.Last, a.newest = max(a.result.Last, e.Last), e.Time
 	a.result.Discarded = append(a.result.Discarded, e.Discarded...)
+	a.result.HubLost = append(a.result.HubLost, e.HubLost...)
+	a.result.PastTTL = append(a.result.PastTTL, e.Expired...)
 	want := e.Numbers
 	if want == nil && e.Count > 0 {
 		want = [][2]uint64{{e.First, e.Last}}
 	}
-	a.result.Gaps = append(a.result.Gaps, unexplained(e.First, e.Last, want, e.Elsewhere, e.Discarded)...)
+	a.result.Gaps = append(a.result.Gaps, unexplained(e.First, e.Last, want, e.Elsewhere, e.Discarded, e.Expired)...)
 	missing, extra := compare(want, numbers)
 	if first := seq - uint64(e.Count); first < a.firstSeq {
 		// The hub's limits have taken the head of this batch.
@@ -225,6 +229,20 @@ func addNumber(ranges [][2]uint64, n uint64) [][2]uint64 {
 		return ranges
 	}
 	return append(ranges, [2]uint64{n, n})
+}
+
+// mergeRanges returns the numbers of all ranges, in order and each once.
+func mergeRanges(ranges ...[][2]uint64) (merged [][2]uint64) {
+	all := slices.Concat(ranges...)
+	slices.SortFunc(all, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
+	for _, r := range all {
+		if k := len(merged) - 1; k >= 0 && r[0] <= merged[k][1]+1 {
+			merged[k][1] = max(merged[k][1], r[1])
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
 }
 
 // CountRanges returns how many numbers ranges hold.

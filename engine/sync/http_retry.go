@@ -22,11 +22,12 @@ const retriesAtOnce = 32
 // it has had its attempts and has become a dead letter.
 func (s *httpSession) setAside(ctx context.Context, e *store.Stored, why string) (*aside, error) {
 	if s.remote.opts.MaxAttempts <= 1 {
-		return nil, s.deadLetter(ctx, e.Number, e.Data, 1, why)
+		return nil, s.deadLetter(ctx, &aside{Number: e.Number, Data: e.Data, Attempts: 1}, why)
 	}
+	now := s.remote.opts.Now()
 	return &aside{
-		Epoch: s.epochOf(e.Number), Number: e.Number, Attempts: 1, Round: 1, Error: why, Data: e.Data,
-		Next: s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(0)).UTC(),
+		Epoch: s.epochOf(e.Number), Number: e.Number, Attempts: 1, Most: s.remote.opts.MaxAttempts, Round: 1, Error: why, Data: e.Data,
+		First: now.UTC(), Next: now.Add(s.remote.opts.Backoff.Wait(0)).UTC(),
 	}, nil
 }
 
@@ -68,6 +69,10 @@ func (s *httpSession) retry(ctx context.Context, name string) (bool, error) {
 		return true, s.save(ctx, state, nil, []string{name})
 	}
 	entry := []store.Stored{{Number: a.Number, Data: a.Data}}
+	if s.feed.expired(&entry[0], s.remote.opts.Now()) {
+		state.Expired++
+		return true, s.save(ctx, state, nil, []string{name})
+	}
 	request, err := s.retryCall(a, entry)
 	if err != nil {
 		return true, s.bury(ctx, a, err.Error())
@@ -82,7 +87,7 @@ func (s *httpSession) retry(ctx context.Context, name string) (bool, error) {
 		if err == nil && len(failed) == 0 {
 			state.Total++
 			s.refused = 0
-			s.remote.note(s, nil)
+			s.remote.trouble.note(s, nil)
 			return true, s.save(ctx, state, nil, []string{name})
 		}
 		if err != nil {
@@ -131,14 +136,14 @@ func (s *httpSession) again(ctx context.Context, a *aside, why string, answered 
 	if a.Attempts >= s.remote.opts.MaxAttempts {
 		return s.bury(ctx, a, why)
 	}
-	a.Error = why
+	a.Error, a.Most = why, s.remote.opts.MaxAttempts
 	a.Next = s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(a.Attempts - 1)).UTC()
 	return s.save(ctx, s.journal.state, []*aside{a}, nil)
 }
 
 // bury makes a dead letter of an entry and forgets it.
 func (s *httpSession) bury(ctx context.Context, a *aside, why string) error {
-	if err := s.deadLetter(ctx, a.Number, a.Data, a.Attempts, why); err != nil {
+	if err := s.deadLetter(ctx, a, why); err != nil {
 		return err
 	}
 	return s.save(ctx, s.journal.state, nil, []string{a.name()})
@@ -146,13 +151,17 @@ func (s *httpSession) bury(ctx context.Context, a *aside, why string) error {
 
 // deadLetter keeps what the API does not take, durably, before the position
 // passes it (I6). After a kill in between it comes again, under the same id.
-func (s *httpSession) deadLetter(ctx context.Context, number uint64, raw []byte, attempts int, why string) error {
+func (s *httpSession) deadLetter(ctx context.Context, a *aside, why string) error {
+	number, raw := a.Number, a.Data
 	d := record.DeadLetter{
 		Pipeline: s.feed.Lane.Name(), Stage: "sync." + s.remote.opts.Name, Error: why,
 		Time: s.remote.opts.Now().UTC(), Raw: raw,
 		Detail: map[string]string{
-			"remote": s.remote.opts.Name, "attempts": strconv.Itoa(attempts), "number": formatNumber(number),
+			"remote": s.remote.opts.Name, "attempts": strconv.Itoa(a.Attempts), "number": formatNumber(number),
 		},
+	}
+	if !a.First.IsZero() {
+		d.Detail["first_attempt"] = a.First.Format(time.RFC3339Nano)
 	}
 	if s.feed.Kind == Messages {
 		var m record.Message
@@ -172,6 +181,6 @@ func (s *httpSession) deadLetter(ctx context.Context, number uint64, raw []byte,
 		return fmt.Errorf("keeping a dead letter: %w", err)
 	}
 	s.remote.opts.Logger.Warn("the remote does not take it, kept as a dead letter",
-		"feed", s.feed.String(), "number", number, "attempts", attempts, "error", why)
+		"feed", s.feed.String(), "number", number, "attempts", a.Attempts, "error", why)
 	return nil
 }

@@ -72,10 +72,10 @@ func (s *httpSession) Push(ctx context.Context, b *Batch) error {
 		return later
 	}
 	if s.feed.Kind == Messages {
-		if err := s.pushMessages(ctx, b.Entries); err != nil {
+		if err := s.pushMessages(ctx, b); err != nil {
 			return err
 		}
-		return s.pass(ctx, b.Last)
+		return s.pass(ctx, b)
 	}
 	for {
 		chunk, err := s.next(ctx, b)
@@ -83,7 +83,7 @@ func (s *httpSession) Push(ctx context.Context, b *Batch) error {
 			return err
 		}
 		if len(chunk) == 0 {
-			return s.pass(ctx, b.Last)
+			return s.pass(ctx, b)
 		}
 		if err := s.pushBatch(ctx, chunk); err != nil {
 			return err
@@ -92,13 +92,24 @@ func (s *httpSession) Push(ctx context.Context, b *Batch) error {
 }
 
 // pass settles numbers that are not this remote's, or are no longer there.
-func (s *httpSession) pass(ctx context.Context, last uint64) error {
+func (s *httpSession) pass(ctx context.Context, b *Batch) error {
 	state := s.journal.state
-	if state.Last >= last {
+	if state.Last >= b.Last {
 		return nil
 	}
-	state.Epoch, state.Last, state.Sending = s.epochOf(last), last, nil
+	state.Expired += countWithin(b.Expired, state.Last+1, b.Last)
+	state.Epoch, state.Last, state.Sending = s.epochOf(b.Last), b.Last, nil
 	return s.save(ctx, state, nil, nil)
+}
+
+// countWithin returns how many of the numbers from first to last ranges hold.
+func countWithin(ranges [][2]uint64, first, last uint64) (n uint64) {
+	for _, r := range ranges {
+		if from, to := max(r[0], first), min(r[1], last); from <= to {
+			n += to - from + 1
+		}
+	}
+	return n
 }
 
 // next returns the entries of the batch to send: the one under way if there is
@@ -254,16 +265,16 @@ func (s *httpSession) settle(ctx context.Context, state feedState, batch []store
 // settled notes that the API has answered for what it was sent.
 func (s *httpSession) settled() {
 	s.attempts = 0
-	s.remote.note(s, nil)
+	s.remote.trouble.note(s, nil)
 }
 
 // pushMessages sends messages one by one. Their ids are their keys, so nothing
 // need be noted before.
-func (s *httpSession) pushMessages(ctx context.Context, entries []store.Stored) error {
+func (s *httpSession) pushMessages(ctx context.Context, b *Batch) error {
 	state := s.journal.state
 	var stop error
-	for i := range entries {
-		e := &entries[i]
+	for i := range b.Entries {
+		e := &b.Entries[i]
 		if e.Number <= state.Last {
 			continue
 		}
@@ -272,6 +283,7 @@ func (s *httpSession) pushMessages(ctx context.Context, entries []store.Stored) 
 			stop = err
 			break
 		}
+		state.Expired += countWithin(b.Expired, state.Last+1, e.Number)
 		state.Epoch, state.Last = s.epochOf(e.Number), e.Number
 		if took {
 			state.Total++
@@ -296,7 +308,7 @@ func (s *httpSession) pushMessage(ctx context.Context, e *store.Stored) (put *as
 	var m record.Message
 	if err := json.Unmarshal(e.Data, &m); err != nil {
 		out := outcome{verdict: refused, err: fmt.Errorf("reading the message: %w", err)}
-		return nil, false, s.deadLetter(ctx, e.Number, e.Data, 1, out.err.Error())
+		return nil, false, s.deadLetter(ctx, &aside{Number: e.Number, Data: e.Data, Attempts: 1}, out.err.Error())
 	}
 	out, err := s.remote.post(ctx, messageCall(&m, e.Data))
 	if err != nil {
@@ -342,7 +354,7 @@ func (s *httpSession) refuse(ctx context.Context, out outcome, e *store.Stored) 
 		out.err = fmt.Errorf("%w (it has refused %d in a row)", out.err, s.refused)
 		return s.putOff(out)
 	}
-	if err := s.deadLetter(ctx, e.Number, e.Data, s.attempts+1, out.err.Error()); err != nil {
+	if err := s.deadLetter(ctx, &aside{Number: e.Number, Data: e.Data, Attempts: s.attempts + 1}, out.err.Error()); err != nil {
 		return err
 	}
 	s.refused++
@@ -368,7 +380,7 @@ func (s *httpSession) putOff(out outcome) error {
 	}
 	s.attempts++
 	later := &Later{Until: now.Add(wait), Err: out.err}
-	s.remote.note(s, out.err)
+	s.remote.trouble.note(s, out.err)
 	if everyone {
 		s.remote.putOff(later)
 	}

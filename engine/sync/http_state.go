@@ -37,6 +37,8 @@ type feedState struct {
 	Epoch string `json:"epoch"`
 	Last  uint64 `json:"last"`
 	Total uint64 `json:"total"`
+	// Expired counts what had passed its time to live before the API took it.
+	Expired uint64 `json:"expired,omitempty"`
 	// Sending is the batch under way, written before its first request. Until it
 	// is answered for, exactly it is sent again, under the same key: what the API
 	// may have stored is never sent in another batch.
@@ -48,7 +50,9 @@ type aside struct {
 	Epoch    string    `json:"epoch"`
 	Number   uint64    `json:"number"`
 	Attempts int       `json:"attempts"` // answered with a failure
-	Round    int       `json:"round"`    // part of the key: a request answered for needs a new one
+	Most     int       `json:"max_attempts,omitempty"`
+	First    time.Time `json:"first,omitzero"` // when it was first answered with a failure
+	Round    int       `json:"round"`          // part of the key: a request answered for needs a new one
 	Next     time.Time `json:"next"`
 	Error    string    `json:"error"`
 	Data     []byte    `json:"data,omitempty"`
@@ -103,7 +107,7 @@ func newJournal(nc *nats.Conn, stream jetstream.Stream, remote string, feed *Fee
 func (j *journal) stateSubject() string            { return j.subject + ".state" }
 func (j *journal) asideSubject(name string) string { return j.subject + ".aside." + name }
 func (j *journal) position() Position {
-	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides))}
+	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired}
 }
 
 // load reads the feed's state anew. Numbers that the lane has given again since

@@ -107,6 +107,54 @@ func TestHubIsFull(t *testing.T) {
 	h.holds("edge", "records", "a", 300)
 }
 
+// TestDeliveryTellsOfTheFeed fills the hub's queue and holds what is known of the
+// messages that wait for it: those of the batch that is tried have its tries and
+// its error, those behind it none, and all of it is over when they are taken.
+func TestDeliveryTellsOfTheFeed(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, hub.Options{})
+	stream, err := h.js.Stream(t.Context(), sync.HubQueueStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgs = 50
+	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	e := startEdge(t, "edge", t.TempDir(), link("hub", newProxy(t, h.leaf())))
+	e.message(record.High, "a", 150)
+	r := e.prepare(remoteOptions{backoff: sync.Backoff{
+		Base: 50 * time.Millisecond, Max: 50 * time.Millisecond, Float64: func() float64 { return 1 },
+	}})
+	f := r.feeds["queue/high"]
+	if d, ok := f.Delivery(1); !ok || d.Attempts != 0 || !d.NextTry.IsZero() || d.LastError != "" {
+		t.Errorf("before the first try: %+v, %t", d, ok)
+	}
+	r.run()
+	r.untilTried(3)
+	d, ok := f.Delivery(1)
+	if !ok || d.Attempts < 2 || d.NextTry.IsZero() || !strings.Contains(d.LastError, "maximum messages") {
+		t.Errorf("of the first: %+v, %t", d, ok)
+	}
+	if d, ok := f.Delivery(150); !ok || d.Attempts != 0 {
+		t.Errorf("of the last, which was not tried: %+v, %t", d, ok)
+	}
+	cfg.MaxMsgs = 10_000
+	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.until("everything is at the hub", r.drained)
+	if d, ok := f.Delivery(150); ok {
+		t.Errorf("after it was taken: %+v", d)
+	}
+	e.message(record.High, "a", 1)
+	if d, _ := f.Delivery(151); d.Attempts != 0 {
+		t.Errorf("a new message has %+v", d)
+	}
+	r.until("everything is at the hub", r.drained)
+}
+
 // untilTried waits until so many pushes were tried.
 func (r *testRemote) untilTried(n int) {
 	r.t.Helper()

@@ -4,6 +4,11 @@ edge {
   data_dir   = "var/data"
   durability = "relaxed"
   max_bytes  = "1.5GiB"
+
+  api {
+    listen = "127.0.0.1:8090"
+    token  = "secret"
+  }
 }
 
 remote "nats" "hub" {
@@ -73,10 +78,12 @@ pipeline "cold_chain" {
     topic    = "alerts"
     priority = "critical"
     message  = { temperature = record.payload.temperature }
+    ttl      = "2h"
   }
 
   alert "known" {
-    when = record.data_type == "sensor_reading"
+    when  = record.data_type == "sensor_reading"
+    topic = "seen"
   }
 
   batch {
@@ -86,8 +93,9 @@ pipeline "cold_chain" {
   }
 
   sync {
-    to    = remote.nats.hub
-    every = "10s"
+    to     = remote.nats.hub
+    every  = "10s"
+    topics = ["alerts"]
   }
 
   sync {
@@ -99,5 +107,22 @@ pipeline "cold_chain" {
 pipeline "motes" {
   collect "generator" "fridge" {
     payload = {}
+  }
+}
+
+pipeline "settings" {
+  store "keyed" {
+    key      = "${record.data_type}/${record.id}"
+    conflict = [plugin.own, "latest_wins"]
+    interest = ["setpoint/*", "order/>"]
+
+    data_type "order" {
+      conflict  = plugin.own
+      on_delete = "manual"
+    }
+  }
+
+  sync {
+    to = remote.nats.hub
   }
 }
