@@ -32,6 +32,7 @@ type pipeline struct {
 	transforms []transform
 	sources    []*source
 	keyed      *keyed.Store // nil: its records follow one another
+	keys       *keys        // what its plugins keep; nil: they keep nothing
 	base       Counts       // what it had when this process opened it
 }
 
@@ -82,9 +83,13 @@ func (e *Engine) openPipelines(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if diags = append(diags, more...); !more.HasErrors() {
-			set.pipelines = append(set.pipelines, p)
+		if diags = append(diags, more...); more.HasErrors() {
+			continue
 		}
+		if err := e.openKeys(ctx, p); err != nil {
+			return err
+		}
+		set.pipelines = append(set.pipelines, p)
 	}
 	if diags.HasErrors() {
 		return diags

@@ -432,7 +432,7 @@ func TestCase18Full(t *testing.T) {
 	}
 	quiesced(t, h, e)
 	for i := range 4 * n { // and again and again, in the room that is freed
-		if _, err := e.store.Put(within(t), fmt.Sprint(i%(n/2)), fmt.Appendf(nil, `"%d%s"`, i, body[1:len(body)-1]), keyed.Condition{}); err != nil {
+		if _, err := e.store.Put(within(t), fmt.Sprint(i%(n/3)), fmt.Appendf(nil, `"%d%s"`, i, body[1:len(body)-1]), keyed.Condition{}); err != nil {
 			t.Fatalf("put %d after room was made: %v", i, err)
 		}
 	}
