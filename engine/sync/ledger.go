@@ -104,8 +104,11 @@ const (
 type Feed struct {
 	Kind Kind
 	Lane *store.Lane
-	// Known is what the remote was known to have when the process last ran.
-	Known Position
+	// Known is what the remote was known to have when the process last ran, and
+	// LastSync and LastError how it went then: told until the remote is asked.
+	Known     Position
+	LastSync  time.Time
+	LastError string
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 	// Expires, when not nil, says from when on an entry is not to be sent any
@@ -188,4 +191,5 @@ type Position struct {
 	Aside uint64 // entries up to Last that it has refused and that are to be sent again
 	// Expired counts entries that had passed their time to live and were not sent.
 	Expired uint64
+	Failed  uint64 // entries that it does not take and that became dead letters
 }
