@@ -71,6 +71,7 @@ func (e *Engine) openControl(ctx context.Context) error {
 		e.answer(w, audit, err)
 	})
 	e.answerInspection(mux)
+	e.answerEvents(mux)
 	e.answerConfig(mux)
 	e.answerRelease(mux)
 	// Long answers end when the edge stops.

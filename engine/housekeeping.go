@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -39,15 +40,17 @@ type savedPosition struct {
 	Last     uint64    `json:"last"`
 	Total    uint64    `json:"total"`
 	Aside    uint64    `json:"aside,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
 	Expired  uint64    `json:"expired,omitempty"`
 	Failed   uint64    `json:"failed,omitempty"`
 	LastSync time.Time `json:"last_sync,omitzero"`
 	// LastError is empty when the last try went well.
 	LastError string `json:"last_error,omitempty"`
+	sync.Past
 }
 
 func (p *savedPosition) position() sync.Position {
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Failed: p.Failed}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Failed: p.Failed, Seq: p.Seq}
 }
 
 // maxSavedError bounds an error as it is saved.
@@ -108,7 +111,7 @@ func (s *stateStore) recall(remote string, f *sync.Feed) {
 	defer s.mu.Unlock()
 	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
 	if p.Epoch == epochOf(f.Lane) {
-		f.Known = p.position()
+		f.Known, f.Past = p.position(), p.Past
 	}
 	f.LastSync, f.LastError = p.LastSync, p.LastError
 }
@@ -150,8 +153,8 @@ func (e *Engine) saveState(ctx context.Context) error {
 			at, lastSync, lastErr := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
 			p := savedPosition{
-				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Failed: at.Failed,
-				LastSync: lastSync,
+				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Failed: at.Failed, Seq: at.Seq,
+				LastSync: lastSync, Past: f.Past(),
 			}
 			if lastErr != nil {
 				text := lastErr.Error()
@@ -163,7 +166,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 			if p.LastSync.IsZero() {
 				p.LastSync = old.LastSync
 			}
-			if old == p { // a remote that has nothing yet is remembered too
+			if reflect.DeepEqual(old, p) { // a remote that has nothing yet is remembered too
 				continue
 			}
 			data, err := json.Marshal(p)
@@ -200,6 +203,9 @@ func (e *Engine) housekeep(ctx context.Context) {
 		case <-queueFilled:
 		case <-ctx.Done():
 			return
+		}
+		if level, _ := e.disk.gate.State(); level == store.GateShut {
+			continue // the guard tells of it, and looks after it
 		}
 		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))
 		if err != nil && ctx.Err() == nil {

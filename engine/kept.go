@@ -139,6 +139,7 @@ const (
 func (e *Engine) syncStatus(ctx context.Context, r *remote, f *feed, now time.Time) SyncStatus {
 	at, last, err := f.Status()
 	s := syncStatus(r.cfg.Name, at, f.Waiting(), last, err)
+	s.HubLost = f.Past().Lost
 	if s.WaitingSince, err = f.waitingSince(ctx, now); err != nil {
 		e.log.Debug("asking how long records wait", "pipeline", f.Feed.Lane.Name(), "error", err)
 	}

@@ -84,6 +84,9 @@ func (e *Engine) Status() Status {
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
 		Storage: StorageStatus{MaxBytes: uint64(max(e.config().Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
 	}
+	if _, why := e.disk.gate.State(); why != nil {
+		s.Storage.Trouble = why.Error()
+	}
 	var base Counts
 	for _, p := range e.pipelines() {
 		base.add(p.base)
@@ -108,7 +111,7 @@ func (e *Engine) Status() Status {
 	}
 	for _, r := range e.remotes() {
 		state, since, err := r.monitor.State()
-		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC()}
+		rs := RemoteStatus{Kind: r.cfg.Kind, Name: r.cfg.Name, State: string(state), Since: since.UTC(), MonitorStats: r.monitor.Stats()}
 		if err != nil {
 			rs.LastError = err.Error()
 		}
@@ -141,6 +144,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 			row := AuditPipeline{
 				Pipeline: f.Feed.String(), Remote: r.cfg.Name, Epoch: epochOf(f.Feed.Lane), Stored: f.Feed.Lane.Last(),
 				Discarded: [][2]uint64{}, PastTTL: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
+				HubLost: [][2]uint64{},
 			}
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
@@ -174,6 +178,7 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	row.Discarded = append(row.Discarded, found.Discarded...)
 	row.PastTTL = append(row.PastTTL, found.PastTTL...)
 	row.Gaps = append(row.Gaps, found.Gaps...)
+	row.HubLost = append(row.HubLost, found.HubLost...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)
 	if found.Epoch == row.Epoch {

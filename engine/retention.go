@@ -62,7 +62,9 @@ type place struct{ position, seq uint64 }
 func (k *keeper) free(ctx context.Context) error {
 	e := k.engine
 	full := e.records.Full()
-	freed, err := k.freeRecords(ctx, full)
+	level, _ := e.disk.gate.State()
+	tight := full || level != store.GateOpen
+	freed, err := k.freeRecords(ctx, tight)
 	if full && !freed {
 		err = errors.Join(err, e.discardRecords(ctx))
 	}
@@ -72,7 +74,7 @@ func (k *keeper) free(ctx context.Context) error {
 	if err := k.expire(ctx); err != nil {
 		return err
 	}
-	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor())
+	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor(), tight || e.queue.Log().Full())
 	if err != nil {
 		return err
 	}
@@ -83,10 +85,10 @@ func (k *keeper) free(ctx context.Context) error {
 }
 
 // freeRecords purges the record log: what no lane needs any more at once, which
-// is quick, and from time to time, or when it is full, each lane for itself, so
+// is quick, and from time to time, or when room is tight, each lane for itself, so
 // that one that keeps everything, or cannot be read, holds nothing of the others
 // back. It reports whether anything went.
-func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err error) {
+func (k *keeper) freeRecords(ctx context.Context, tight bool) (freed bool, err error) {
 	e := k.engine
 	var errs []error
 	floors := map[*store.Lane]uint64{}
@@ -95,7 +97,7 @@ func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err er
 		if lane.Last() == 0 {
 			continue
 		}
-		floor, err := k.floor(ctx, lane, full)
+		floor, err := k.floor(ctx, lane, tight)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("freeing storage of %s: %w", lane.Name(), err))
 			floor = 0
@@ -103,12 +105,12 @@ func (k *keeper) freeRecords(ctx context.Context, full bool) (freed bool, err er
 		floors[lane] = floor
 		common = min(common, floor)
 	}
-	purged, err := k.purge(ctx, e.records, k.records, common)
+	purged, err := k.purge(ctx, e.records, k.records, common, tight)
 	if err != nil {
 		return false, errors.Join(append(errs, err)...)
 	}
 	k.records, freed = max(k.records, purged), purged > 0
-	if now := e.now(); full || now.Sub(k.alone) >= ageEvery {
+	if now := e.now(); tight || now.Sub(k.alone) >= ageEvery {
 		k.alone = now
 		for lane, floor := range floors {
 			went, err := purgeAlone(ctx, lane, floor)
@@ -216,10 +218,11 @@ func (k *keeper) feedFloor(ctx context.Context, f *feed, durable uint64) (uint64
 	return seq, err
 }
 
-// purge frees log below floor when that is worth it, and returns how far it has
+// purge frees log below floor when that is worth it, or room is tight, and
+// returns how far it has
 // purged now, or 0.
-func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64) (uint64, error) {
-	if floor <= done+1 || (floor-done < purgeStep && !log.Full()) {
+func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, tight bool) (uint64, error) {
+	if floor <= done+1 || (floor-done < purgeStep && !tight) {
 		return 0, nil
 	}
 	if err := log.Purge(ctx, floor); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edged/edged/engine/alert"
 	"github.com/edged/edged/engine/store"
+	"github.com/edged/edged/engine/sync"
 )
 
 // Counts are what has happened since the data directory was made. They are
@@ -63,6 +64,8 @@ type StorageStatus struct {
 	Bytes    uint64 `json:"bytes"`
 	MaxBytes uint64 `json:"max_bytes"`
 	Full     bool   `json:"full"`
+	// Trouble says why the disk takes no new records; empty: it does.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // PipelineStatus is one pipeline at one moment.
@@ -101,6 +104,9 @@ type SyncStatus struct {
 	LastSync      time.Time `json:"last_sync,omitzero"`
 	LastError     string    `json:"last_error,omitempty"`
 	WaitingSince
+	// HubLost are numbers that the remote had acknowledged and then lost, by a
+	// restored backup or a stream made anew, and that this edge no longer kept.
+	HubLost [][2]uint64 `json:"hub_lost,omitempty"`
 }
 
 // RemoteStatus is one remote's connection.
@@ -110,6 +116,7 @@ type RemoteStatus struct {
 	State     string    `json:"state"` // online, degraded, offline
 	Since     time.Time `json:"since"`
 	LastError string    `json:"last_error,omitempty"`
+	sync.MonitorStats
 }
 
 // PluginStatus is one loaded plugin. A plugin that several pipelines use is
@@ -185,6 +192,9 @@ type AuditPipeline struct {
 	Gaps       [][2]uint64 `json:"gaps"`
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"` // there, with other content than was sent
+	// HubLost are those of the gaps that the hub had acknowledged and then lost, by
+	// a restored backup or a stream made anew, and that the edge no longer kept.
+	HubLost [][2]uint64 `json:"hub_lost"`
 	// NoLedger says that the remote keeps no ledger to compare with, as an HTTP
 	// API: Synced is what it has acknowledged, the other numbers say nothing.
 	NoLedger bool   `json:"no_ledger,omitempty"`

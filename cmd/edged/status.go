@@ -263,6 +263,9 @@ func storageText(s engine.StorageStatus) string {
 	if s.Full {
 		text += ", full: sources wait"
 	}
+	if s.Trouble != "" {
+		text += "\nsources wait: " + oneLine(s.Trouble)
+	}
 	return text
 }
 

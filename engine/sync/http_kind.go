@@ -45,8 +45,9 @@ func httpSpec() config.Spec {
 			{Name: "headers", Type: config.StringMap, Doc: "Further headers of every request."},
 			{Name: "max_attempts", Type: config.Int, Default: "8", Min: "1", Max: "1000", Doc: "How often a record or message that the API answers for with a failure is sent before it becomes a dead letter."},
 			{Name: "max_retry_after", Type: config.Duration, Default: `"5m"`, Min: "1s", Max: "24h", Doc: "The longest time that a `Retry-After` is obeyed for."},
+			maxRateArg(),
 		},
-		Blocks: []config.Spec{{
+		Blocks: []config.Spec{monitorSpec(), {
 			Name:    "tls",
 			Summary: "TLS towards the API. Without it the system's certificate authorities apply.",
 			Args: []config.Arg{

@@ -87,7 +87,7 @@ func (s *httpSession) retry(ctx context.Context, name string) (bool, error) {
 		if err == nil && len(failed) == 0 {
 			state.Total++
 			s.refused = 0
-			s.remote.note(s, nil)
+			s.remote.trouble.note(s, nil)
 			return true, s.save(ctx, state, nil, []string{name})
 		}
 		if err != nil {

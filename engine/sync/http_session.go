@@ -267,7 +267,7 @@ func (s *httpSession) settle(ctx context.Context, state feedState, batch []store
 // settled notes that the API has answered for what it was sent.
 func (s *httpSession) settled() {
 	s.attempts = 0
-	s.remote.note(s, nil)
+	s.remote.trouble.note(s, nil)
 }
 
 // pushMessages sends messages one by one. Their ids are their keys, so nothing
@@ -382,7 +382,7 @@ func (s *httpSession) putOff(out outcome) error {
 	}
 	s.attempts++
 	later := &Later{Until: now.Add(wait), Err: out.err}
-	s.remote.note(s, out.err)
+	s.remote.trouble.note(s, out.err)
 	if everyone {
 		s.remote.putOff(later)
 	}
