@@ -272,3 +272,28 @@ func TestArgs(t *testing.T) {
 		})
 	}
 }
+
+// TestKeysOfAllPluginsAreBounded counts a plugin once for each pipeline.
+func TestKeysOfAllPluginsAreBounded(t *testing.T) {
+	file := func(pipelines int) map[string][]byte {
+		var b strings.Builder
+		b.WriteString("plugin \"a\" {\n  module = \"a.wasm\"\n  allow  = [\"kv\"]\n  limits { kv = \"256KiB\" }\n}\nplugin \"b\" { module = \"b.wasm\" }\n")
+		for i := range pipelines {
+			fmt.Fprintf(&b, `pipeline "p%d" {
+  collect "file" "f" { path = "x" }
+  transform "a" { plugin = plugin.a }
+  transform "b" { plugin = plugin.b }
+  transform "again" { plugin = plugin.a }
+}
+`, i)
+		}
+		return map[string][]byte{"x.hcl": []byte(b.String())}
+	}
+	if _, diags := config.Parse(file(8), testCatalog(), testHost()); len(diags) > 0 {
+		t.Error(diags)
+	}
+	_, diags := config.Parse(file(10), testCatalog(), testHost())
+	if len(diags) != 1 || diags[0].Summary != "Too many keys" || diags[0].Subject.Start.Line != 7+8*6+2 {
+		t.Errorf("told %v", diags)
+	}
+}

@@ -35,6 +35,7 @@ func (b *builder) resolve(file Args) {
 		}
 		b.topics(p)
 	}
+	b.keysFit()
 	if b.diags.HasErrors() {
 		return // what is wrong may be why something seems unused
 	}
@@ -79,6 +80,42 @@ func (b *builder) useName(l *declared, name string, at hcl.Range) {
 		known = "The declared ones are: " + join(l.names) + "."
 	}
 	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), at)
+}
+
+const (
+	// maxKeys bounds the keys of all plugins in all pipelines together: freeing
+	// storage may have to write them all anew while the disk budget is used up.
+	maxKeys = 2 << 20
+	// defaultKeys is the quota of a plugin that states none.
+	defaultKeys = 64 << 10
+)
+
+// keysFit holds the plugins' keys to what the store can carry.
+func (b *builder) keysFit() {
+	quota := map[string]int64{}
+	for i := range b.cfg.Plugins {
+		p := &b.cfg.Plugins[i]
+		if !slices.Contains(p.Allow, "kv") {
+			continue
+		}
+		if quota[p.Name] = p.Limits.KV; p.Limits.KV == 0 {
+			quota[p.Name] = defaultKeys
+		}
+	}
+	var all int64
+	for i := range b.cfg.Pipelines {
+		counted := map[string]bool{}
+		for _, t := range b.cfg.Pipelines[i].Transforms {
+			if counted[t.Plugin] {
+				continue
+			}
+			counted[t.Plugin] = true
+			before := all
+			if all += quota[t.Plugin]; before <= maxKeys && all > maxKeys {
+				b.report("Too many keys", fmt.Sprintf("With plugin.%s here, the plugins of all pipelines together may keep %d bytes of keys; at most %d are allowed. Write a smaller kv in the limits of some.", t.Plugin, all, maxKeys), t.Range)
+			}
+		}
+	}
 }
 
 func (b *builder) once(seen map[string]hcl.Range, s Args) {
