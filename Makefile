@@ -25,7 +25,7 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 	cd benchmarks && go vet ./... && go test ./...
 	plugins/verify.sh
 	sdk/verify.sh
-	go test -tags toolchains -run '^TestNewProjects' ./sdk
+	go test -tags toolchains -timeout 30m -run '^TestNewProjects' ./sdk ./cmd/edged
 	@for dir in $(NPM_TESTS); do \
 		echo "npm test in $$dir"; \
 		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
