@@ -35,6 +35,10 @@ type commit struct {
 	Segment segment   `json:"segment"`
 	Stored  time.Time `json:"stored,omitzero"` // when the newest entry was
 
+	// Losses are numbers that damage has taken, oldest first; the oldest are
+	// forgotten.
+	Losses []Loss `json:"losses,omitempty"`
+
 	own int // bytes of this commit entry itself, which Bytes does not have yet
 }
 
@@ -214,6 +218,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.evict {
 			c.next.Counts.Evicted += d[1] - d[0] + 1
 			c.next.Evicted = addRange(c.next.Evicted, d)
+		}
+		if g.loss != nil {
+			losses := append(slices.Clone(c.next.Losses), *g.loss)
+			c.next.Losses = losses[max(0, len(losses)-maxLosses):]
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)

@@ -339,7 +339,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	}
 	l.expire(f.Feed, clock)
 	b := f.batch(l)
-	if len(l.entries)+len(b.Discarded)+len(b.Expired) == 0 && len(l.skipped) < maxRanges {
+	if len(l.entries)+len(b.Discarded)+len(b.Expired)+len(b.Lost) == 0 && len(l.skipped) < maxRanges {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
@@ -421,6 +421,7 @@ func (f *FeedSender) batch(l *load) *Batch {
 	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped, Expired: l.expired}
 	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
 		b.Discarded = f.Feed.Lane.Discarded(l.after+1, l.last)
+		b.Lost = f.Feed.Lane.Lost(l.after+1, l.last)
 		if gone := f.Feed.Lane.Expired(l.after+1, l.last); len(gone) > 0 {
 			b.Expired = mergeRanges(b.Expired, gone)
 		}
