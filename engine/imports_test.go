@@ -46,7 +46,7 @@ var arrows = map[string]arrow{
 	"engine/alert":   {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl")},
 	"engine/batch":   {ours: words("engine/record")},
 	"engine/sync": {
-		ours:      words("engine/batch engine/broker engine/config engine/queue engine/record engine/store"),
+		ours:      words("engine/batch engine/broker engine/config engine/keyed engine/queue engine/record engine/store"),
 		libraries: words("hcl nats"),
 	},
 	"engine/hub": {ours: words("engine/broker engine/keyed engine/record engine/sync"), libraries: words("nats")},
@@ -59,11 +59,15 @@ var arrows = map[string]arrow{
 	},
 	"cmd/edged": {
 		ours: words("engine plugins sdk engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
+			"engine/hub engine/keyed engine/plugindev engine/plugindev/conformance engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 
 	"engine/wasm/meter": {stdlibOnly: true},
+
+	// what plugin authors work with
+	"engine/plugindev":             {ours: words("sdk engine/record engine/wasm engine/wasm/meter engine/wasm/sign")},
+	"engine/plugindev/conformance": {ours: words("engine/plugindev engine/record engine/wasm")},
 
 	// beside the engine
 	"plugins":     {stdlibOnly: true}, // the embedded .wasm files

@@ -69,7 +69,7 @@ func (e *Engine) openPluginHost(ctx context.Context) (err error) {
 
 func (e *Engine) newPluginHost(ctx context.Context, cacheDir string) error {
 	host, err := wasm.NewHost(ctx, wasm.Options{
-		CacheDir: cacheDir, Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.deviceConfig,
+		CacheDir: cacheDir, Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.device.Lookup,
 	})
 	if err == nil {
 		e.wasm = host
@@ -87,9 +87,6 @@ func (e *Engine) forgetPluginCache(ctx context.Context) error {
 	}
 	return e.newPluginHost(ctx, "")
 }
-
-// deviceConfig answers config_get.
-func (e *Engine) deviceConfig(string) ([]byte, bool) { return nil, false }
 
 // unusedPlugins lists the plugin blocks that no transform names.
 func unusedPlugins(cfg *config.Config) []string {

@@ -82,6 +82,7 @@ block and argument.`,
 		commands  []*cobra.Command
 	}{
 		{"pipelines", "Write and run pipelines:", []*cobra.Command{newRunCommand(), newValidateCommand(), newFmtCommand()}},
+		{"plugins", "Write and ship plugins:", []*cobra.Command{newPluginCommand()}},
 		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newEventsCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newConfigCommand(), newHubCommand()}},
 		{"about", "Know more:", []*cobra.Command{newReferenceCommand(), newVersionCommand()}},
 	} {

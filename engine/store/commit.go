@@ -29,6 +29,9 @@ type commit struct {
 	// time to live.
 	Expired [][2]uint64 `json:"expired,omitempty"`
 	Evicted [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
+	// States has the stream sequence of the newest pack that holds a part of each
+	// state; 0: this one.
+	States map[string]uint64 `json:"states,omitempty"`
 	// Bytes is what all the lane's packs took on disk, those that are gone too,
 	// about: the difference between two commits is what stands between them.
 	Bytes   uint64    `json:"bytes"`
@@ -102,6 +105,7 @@ func (l *Log) groupBytes() int { return int(min(groupBytes, l.opts.MaxBytes/8)) 
 type laneCommit struct {
 	lane   *Lane
 	next   commit
+	carry  uint64
 	groups []*Group
 	packs  []pack
 }
@@ -207,6 +211,7 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
+		c.carry = max(c.carry, g.carry)
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
@@ -282,6 +287,15 @@ func (l *Log) pack(c *laneCommit) error {
 	for i, box := range boxes {
 		if cur.outbox = box; i < len(boxes)-1 {
 			cut()
+		}
+	}
+	if cur.states = c.lane.stateParts(c.groups, c.carry); len(cur.states) > 0 {
+		c.next.States = maps.Clone(c.next.States)
+		if c.next.States == nil {
+			c.next.States = map[string]uint64{}
+		}
+		for i := range cur.states {
+			c.next.States[cur.states[i].name] = 0
 		}
 	}
 	c.next.Bytes += uint64(cur.size())

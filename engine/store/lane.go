@@ -34,6 +34,7 @@ type Lane struct {
 	mu     sync.Mutex
 	state  commit
 	seq    uint64 // of the newest commit entry; 0: there is none
+	states map[string]*state
 	box    uint64 // stream sequence of the newest outbox
 	tail   []block
 	inTail int // bytes
@@ -85,6 +86,9 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 	}
 	if box != nil {
 		lane.box = box.Seq
+	}
+	if err := lane.readStates(ctx, lane.seq); err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if len(lane.state.Eras) == 0 {
 		lane.state.Eras = []Era{{Epoch: l.epoch, From: 1}}
@@ -259,6 +263,7 @@ func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state, l.seq = c.next, at+uint64(len(c.packs))-1
+	l.applyStates(c.packs[len(c.packs)-1].states, l.seq)
 	for i := range c.packs {
 		p := &c.packs[i]
 		if len(p.outbox) > 0 {

@@ -142,7 +142,8 @@ type Group struct {
 	// continues after this group.
 	Source   string
 	Position json.RawMessage
-	Counts   Counts // to be added
+	Counts   Counts        // to be added
+	State    []StateChange // in this order
 	// Done is called once, when the group is durable (nil) or the log has closed
 	// without storing it. It must not block. It may be nil.
 	Done func(error)
@@ -153,11 +154,15 @@ type Group struct {
 	discard [][2]uint64 // note these numbers as discarded
 	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
+	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
 func (g *Group) bytes() (n int) {
 	for i := range g.Entries {
 		n += len(g.Entries[i].Data)
+	}
+	for i := range g.State {
+		n += len(g.State[i].Data)
 	}
 	return n
 }
