@@ -244,8 +244,15 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 	}
 	now := time.Now().UTC()
 	for _, c := range plan {
-		if c.next.Count > 0 {
-			c.next.Stored = now
+		for _, g := range c.groups {
+			// A repeat must be what the first attempt was, byte for byte: by that it
+			// is known when the first was stored after all.
+			if g.planned.IsZero() {
+				g.planned = now
+			}
+			if len(g.Entries) > 0 {
+				c.next.Stored = g.planned
+			}
 		}
 		if err := l.pack(c); err != nil {
 			return nil, err

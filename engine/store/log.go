@@ -149,6 +149,7 @@ type Group struct {
 	Done func(error)
 
 	lane    *Lane
+	planned time.Time   // when it was first tried
 	era     *Era        // begin this era
 	loss    *Loss       // note these numbers as lost
 	discard [][2]uint64 // note these numbers as discarded
