@@ -92,7 +92,10 @@ func NewSender(opts SenderOptions) *Sender {
 // Add adds a feed before Run. Feeds of messages are added highest priority
 // first. every is the time between rounds, 0: a batch goes when it is due.
 func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, past: feed.Past, load: &load{}, spare: &load{}}
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, past: feed.Past, lastSync: feed.LastSync, load: &load{}, spare: &load{}}
+	if feed.LastError != "" {
+		f.lastErr = errors.New(feed.LastError)
+	}
 	if feed.Kind == Messages {
 		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
 		s.messages = append(s.messages, f)
