@@ -202,8 +202,9 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	row.Damaged = append(row.Damaged, found.Damaged...)
 	row.Synced = syncedIn(f.Feed.Lane, found.Epoch, found.Last)
 	// What the edge was told is settled and the hub does not know is lost.
-	if at, _, _ := f.Status(); at.Last > row.Synced {
-		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
+	// Up to the position all may belong to other remotes; of that it knows nothing.
+	if acked := f.Past().Acked; acked > row.Synced {
+		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, acked})
 	}
 	return nil
 }
