@@ -21,7 +21,6 @@ import (
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/queue"
-	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 	"github.com/edged/edged/engine/wasm"
@@ -191,9 +190,9 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id := record.Token(e.config().Edge.DeviceID)
+	name := sync.BrokerName(e.config().Edge.DeviceID)
 	e.broker, err = broker.Start(ctx, broker.Options{
-		Name: "edge-" + id, Domain: "edge-" + id, Dir: filepath.Join(e.dataDir, "jetstream"),
+		Name: name, Domain: name, Dir: filepath.Join(e.dataDir, "jetstream"),
 		Durability: broker.Durability(e.config().Edge.Durability), MaxBytes: unbounded,
 		Logger: e.log.With("part", "broker"), Links: links,
 	})

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	gosync "sync"
 	"time"
 
 	"github.com/edged/edged/engine/batch"
@@ -38,6 +39,9 @@ type feed struct {
 	*sync.FeedSender
 	pipeline *pipeline // nil: messages
 	before   uint64    // sent by feeds that this one has replaced
+
+	mu     gosync.Mutex
+	oldest oldestWaiting
 }
 
 // Sent returns how many entries the remote has taken since this process first
@@ -178,7 +182,7 @@ func (e *Engine) addFeeds(set *setup, r, old *remote) {
 		Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
 	})
 	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
-		f.Known, f.Past = e.state.position(r.cfg.Name, f)
+		e.state.recall(r.cfg.Name, f)
 		next := &feed{pipeline: p}
 		if before := old.feedOf(f); before != nil {
 			f.Met, next.before = before.Met(), before.Sent()

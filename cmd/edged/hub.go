@@ -34,7 +34,8 @@ func newHubCommand() *cobra.Command {
 streams they sync to. It fsyncs before it acknowledges.
 
 It serves a trial, a test, or a small fleet. A NATS cluster of your own does the
-same: edges need JetStream there and a leaf node listener.
+same: edges need JetStream there, a leaf node listener, and a user each for which
+'edged hub permissions' prints the least that it may do.
 
 With --http-listen it also serves the HTTP ingest API that a remote "http" sends
 to, storing into the same streams. It knows the Idempotency-Key of a request for
@@ -80,6 +81,7 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 	}
 	complete(cmd, "leaf-compression", "off", "auto", "fast", "better", "best")
 	opts.log.register(cmd)
+	cmd.AddCommand(newHubPermissionsCommand())
 	return cmd
 }
 

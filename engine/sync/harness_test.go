@@ -26,7 +26,11 @@ import (
 	"github.com/edged/edged/engine/sync"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A nats-server that stops while a batch is being staged forgets that batch's
+// store, which goes on waiting for something to flush.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*msgBlock).flushLoop"))
+}
 
 // patience bounds every wait; a wait that works takes milliseconds.
 const patience = 2 * time.Minute

@@ -32,6 +32,7 @@ type linkState struct {
 	refuse  bool          // new connections end at once
 	mute    bool          // new connections are accepted, and nothing is ever said
 	swallow bool          // what the hub says is lost
+	deaf    bool          // what the edge says is lost
 	stall   bool          // nothing moves, and nobody is told
 	delay   time.Duration // of every chunk
 }
@@ -180,7 +181,7 @@ func (p *proxy) pump(to, from net.Conn, down bool) {
 			p.up += int64(n)
 			p.mu.Unlock()
 		}
-		if !dead && (!down || !state.swallow) {
+		if lost := down && state.swallow || !down && state.deaf; !dead && !lost {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
