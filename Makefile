@@ -25,16 +25,18 @@ test: setup vet format ## Run everything: vet, format, Go tests with -race, plug
 	cd benchmarks && go vet ./... && go test ./...
 	plugins/verify.sh
 	sdk/verify.sh
-	go test -tags toolchains -run '^TestNewProjects' ./sdk
+	go test -tags toolchains -timeout 30m -run '^TestNewProjects' ./sdk ./cmd/edged
 	@for dir in $(NPM_TESTS); do \
 		echo "npm test in $$dir"; \
 		(cd "$$dir" && npm ci --no-audit --no-fund && npm test); \
 	done
 
 ROUNDS ?= 500
+LINKS ?= 200
 
 .PHONY: torture
-torture: ## Kill edge and hub, and cut the power, ROUNDS times (500) each at random moments, and hold what arrived against what was read
+torture: ## Kill edge and hub, and cut the power, ROUNDS times (500) each, and put the links into trouble LINKS times (200), at random; hold what arrived against what was read
+	EDGED_TORTURE_LINKS=$(LINKS) go test -v -timeout 0 -run '^TestBadLinks$$' ./engine
 	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^(TestKill9|TestPowerCut|TestPowerCutRelaxed)$$' ./cmd/edged
 
 .PHONY: setup

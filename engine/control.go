@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,6 +71,9 @@ func (e *Engine) openControl(ctx context.Context) error {
 		e.answer(w, audit, err)
 	})
 	e.answerInspection(mux)
+	e.answerEvents(mux)
+	e.answerConfig(mux)
+	e.answerRelease(mux)
 	// Long answers end when the edge stops.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &control{done: make(chan struct{}), server: &http.Server{
@@ -138,7 +143,16 @@ func (c *Client) Audit(ctx context.Context) (a Audit, err error) {
 }
 
 func (c *Client) ask(ctx context.Context, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://edge"+path, nil)
+	return c.request(ctx, http.MethodGet, path, nil, nil, v)
+}
+
+// request asks and reads the answer into v, unless that is nil.
+func (c *Client) request(ctx context.Context, method, path string, q url.Values, body []byte, v any) error {
+	target := "http://edge" + path
+	if len(q) > 0 {
+		target += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -150,11 +164,11 @@ func (c *Client) ask(ctx context.Context, path string, v any) error {
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp)
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return fmt.Errorf("asking the edge: %w", err)
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && v != nil {
+		err = json.Unmarshal(answer, v)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	if err != nil {
 		return fmt.Errorf("asking the edge: %w", err)
 	}
 	return nil

@@ -20,7 +20,6 @@ import (
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/queue"
-	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 	"github.com/edged/edged/engine/wasm"
@@ -40,6 +39,10 @@ const (
 	deadLetterShare = 10
 )
 
+// unbounded is for the server, whose streams have bounds of their own: left to
+// itself it would refuse everything when three quarters of the free disk are used.
+const unbounded = 1 << 60
+
 // Options is what the host gives an engine.
 type Options struct {
 	DataDir      string // overrides the file's data_dir when not empty
@@ -57,11 +60,13 @@ type Engine struct {
 	started time.Time
 	now     func() time.Time
 
+	disk     *diskGuard
 	broker   *broker.Broker
 	nc       *nats.Conn
 	records  *store.Log
 	queue    *queue.Queue
 	state    *stateStore
+	device   *DeviceConfig
 	wasm     *wasm.Host
 	setup    atomic.Pointer[setup]
 	control  *control
@@ -136,7 +141,8 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		e.openBroker,    // locks the directory, so it comes first; embedded hubs with it
+		e.openDisk,      // makes room, so that the others can start on a full disk
+		e.openBroker,    // locks the directory; embedded hubs with it
 		e.openStore,     // what was acknowledged before
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
@@ -156,16 +162,32 @@ func (e *Engine) onClose(name string, f func(ctx context.Context) error) {
 	e.closers = append(e.closers, closer{name, f})
 }
 
+func (e *Engine) openDisk(context.Context) error {
+	e.disk = newDiskGuard(e.dataDir, e.config().Edge.MaxBytes, e.log.With("part", "disk"))
+	e.disk.intact = e.intact
+	return nil
+}
+
+// intact reports whether all logs hold what this process knows to be durable.
+func (e *Engine) intact(ctx context.Context) (bool, error) {
+	for _, log := range []*store.Log{e.records, e.queue.Log(), e.queue.DeadLetters()} {
+		if ok, err := log.Intact(ctx); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 func (e *Engine) openBroker(ctx context.Context) error {
 	links, err := e.openHubs(ctx)
 	if err != nil {
 		return err
 	}
-	id := record.Token(e.config().Edge.DeviceID)
+	name := sync.BrokerName(e.config().Edge.DeviceID)
 	e.broker, err = broker.Start(ctx, broker.Options{
-		Name: "edge-" + id, Domain: "edge-" + id, Dir: filepath.Join(e.dataDir, "jetstream"),
-		Durability: broker.Durability(e.config().Edge.Durability),
-		Logger:     e.log.With("part", "broker"), Links: links,
+		Name: name, Domain: name, Dir: filepath.Join(e.dataDir, "jetstream"),
+		Durability: broker.Durability(e.config().Edge.Durability), MaxBytes: unbounded,
+		Logger: e.log.With("part", "broker"), Links: links,
 	})
 	if errors.Is(err, broker.ErrLocked) {
 		return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
@@ -173,6 +195,7 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.disk.broker = e.broker
 	e.onClose("broker", func(context.Context) error { return e.broker.Close() })
 	if e.nc, err = e.broker.Connect("edged"); err != nil {
 		return err
@@ -188,21 +211,29 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budget - budget/queueShare - budget/deadLetterShare,
+		MaxBytes: budget - budget/queueShare - budget/deadLetterShare, Gate: e.disk.gate,
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("record store", e.records.Close)
 	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
-		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Logger: e.log.With("part", "queue"),
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Logger: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("queue", e.queue.Close)
-	e.state, err = openState(ctx, e.nc)
-	return err
+	if e.state, err = openState(ctx, e.nc); err != nil {
+		return err
+	}
+	if e.device, err = openDeviceConfig(ctx, e.nc); err != nil {
+		return err
+	}
+	if e.opts.Host.Config == nil {
+		e.opts.Host.Config = e.device.Text
+	}
+	return nil
 }
 
 // Run collects, stores and syncs until ctx ends or, with UntilDrained, until
@@ -223,14 +254,19 @@ func (e *Engine) Run(ctx context.Context) error {
 
 	var parts gosync.WaitGroup
 	failed := make(chan error, 1)
-	parts.Go(func() {
-		if err := e.queue.Move(background, e.records); err != nil {
-			select {
-			case failed <- err:
-			default:
+	for _, part := range []func(context.Context) error{
+		func(ctx context.Context) error { return e.queue.Move(ctx, e.records) },
+		e.disk.run,
+	} {
+		parts.Go(func() {
+			if err := part(background); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
 			}
-		}
-	})
+		})
+	}
 	for _, r := range e.remotes() {
 		parts.Go(func() { r.monitor.Run(background) })
 		parts.Go(func() { r.sender.Run(background) })

@@ -13,7 +13,7 @@ import (
 )
 
 // openHTTP opens an HTTP remote.
-func (e *Engine) openHTTP(ctx context.Context, cfg *config.Remote, log *slog.Logger) (*sync.HTTP, error) {
+func (e *Engine) openHTTP(ctx context.Context, cfg *config.Remote, rate *sync.Rate, log *slog.Logger) (*sync.HTTP, error) {
 	path := pathsOf(cfg)
 	opts := sync.HTTPOptions{
 		Name: cfg.Name, Edge: e.config().Edge.DeviceID, URL: cfg.Args.String("url"), Health: cfg.Args.String("health"),
@@ -21,7 +21,7 @@ func (e *Engine) openHTTP(ctx context.Context, cfg *config.Remote, log *slog.Log
 		Timeout: cfg.Args.Duration("timeout"), Compression: cfg.Args.String("compression"),
 		Headers: cfg.Args.Map("headers"), MaxAttempts: int(cfg.Args.Int("max_attempts")),
 		MaxRetryAfter: cfg.Args.Duration("max_retry_after"), Isolate: cfg.Args.String("on_server_error") == "isolate",
-		Conn: e.nc, DeadLetter: e.deadLetter, Logger: log, Now: e.now,
+		Conn: e.nc, DeadLetter: e.deadLetter, Rate: rate, Logger: log, Now: e.now,
 	}
 	if tls, ok := cfg.Args.Block("tls"); ok {
 		files := broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}

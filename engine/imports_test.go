@@ -34,6 +34,7 @@ var arrows = map[string]arrow{
 	"engine/broker": {ours: words("engine/record"), libraries: words("nats")},
 
 	// what is kept
+	"engine/disk":  {},
 	"engine/store": {ours: words("engine/broker engine/record"), libraries: words("nats")},
 	"engine/queue": {ours: words("engine/record engine/store"), libraries: words("nats")},
 
@@ -45,24 +46,28 @@ var arrows = map[string]arrow{
 	"engine/alert":   {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl")},
 	"engine/batch":   {ours: words("engine/record")},
 	"engine/sync": {
-		ours:      words("engine/batch engine/broker engine/config engine/queue engine/record engine/store"),
+		ours:      words("engine/batch engine/broker engine/config engine/keyed engine/queue engine/record engine/store"),
 		libraries: words("hcl nats"),
 	},
 	"engine/hub": {ours: words("engine/broker engine/keyed engine/record engine/sync"), libraries: words("nats")},
 
 	// what assembles the parts, and what starts the process
 	"engine": {
-		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
+		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
 			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 	"cmd/edged": {
 		ours: words("engine plugins sdk engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
+			"engine/hub engine/keyed engine/plugindev engine/plugindev/conformance engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 
 	"engine/wasm/meter": {stdlibOnly: true},
+
+	// what plugin authors work with
+	"engine/plugindev":             {ours: words("sdk engine/record engine/wasm engine/wasm/meter engine/wasm/sign")},
+	"engine/plugindev/conformance": {ours: words("engine/plugindev engine/record engine/wasm")},
 
 	// beside the engine
 	"plugins":     {stdlibOnly: true}, // the embedded .wasm files

@@ -31,6 +31,7 @@ type pipeline struct {
 	plugins    map[string]*wasm.Plugin // its own, by the name of their block
 	transforms []transform
 	sources    []*source
+	keys       *keys  // what its plugins keep; nil: they keep nothing
 	base       Counts // what it had when this process opened it
 }
 
@@ -81,9 +82,13 @@ func (e *Engine) openPipelines(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if diags = append(diags, more...); !more.HasErrors() {
-			set.pipelines = append(set.pipelines, p)
+		if diags = append(diags, more...); more.HasErrors() {
+			continue
 		}
+		if err := e.openKeys(ctx, p); err != nil {
+			return err
+		}
+		set.pipelines = append(set.pipelines, p)
 	}
 	if diags.HasErrors() {
 		return diags

@@ -36,9 +36,19 @@ func (e *Engine) openPlugins(ctx context.Context) error {
 	if set.trust, diags = readTrust(&set.cfg.Edge); diags.HasErrors() {
 		return diags
 	}
+	set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg))
+	if !diags.HasErrors() {
+		return nil
+	}
+	// It may be the cache: damaged, or on a disk that takes nothing.
+	if err := e.forgetPluginCache(ctx); err != nil {
+		return err
+	}
+	cached := diags
 	if set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg)); diags.HasErrors() {
 		return diags
 	}
+	e.log.Warn("plugins were compiled without the cache, which could not be used", "error", cached)
 	return nil
 }
 
@@ -47,18 +57,36 @@ func (e *Engine) openPluginHost(ctx context.Context) (err error) {
 	if e.wasm != nil {
 		return nil
 	}
-	e.wasm, err = wasm.NewHost(ctx, wasm.Options{
-		CacheDir: filepath.Join(e.dataDir, "wasm-cache"), Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.deviceConfig,
-	})
-	if err != nil {
-		return err
+	if err := e.newPluginHost(ctx, e.pluginCache()); err != nil {
+		e.log.Warn("plugins are compiled without a cache", "error", err)
+		if err := e.newPluginHost(ctx, ""); err != nil {
+			return err
+		}
 	}
-	e.onClose("plugin host", e.wasm.Close)
+	e.onClose("plugin host", func(ctx context.Context) error { return e.wasm.Close(ctx) })
 	return nil
 }
 
-// deviceConfig answers config_get.
-func (e *Engine) deviceConfig(string) ([]byte, bool) { return nil, false }
+func (e *Engine) newPluginHost(ctx context.Context, cacheDir string) error {
+	host, err := wasm.NewHost(ctx, wasm.Options{
+		CacheDir: cacheDir, Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.device.Lookup,
+	})
+	if err == nil {
+		e.wasm = host
+	}
+	return err
+}
+
+func (e *Engine) pluginCache() string { return filepath.Join(e.dataDir, "wasm-cache") }
+
+// forgetPluginCache removes the cache of compiled plugins and starts a host
+// without one. It is for the start, when nothing else knows the host.
+func (e *Engine) forgetPluginCache(ctx context.Context) error {
+	if err := errors.Join(e.wasm.Close(ctx), os.RemoveAll(e.pluginCache())); err != nil {
+		e.log.Warn("removing the cache of compiled plugins", "error", err)
+	}
+	return e.newPluginHost(ctx, "")
+}
 
 // unusedPlugins lists the plugin blocks that no transform names.
 func unusedPlugins(cfg *config.Config) []string {

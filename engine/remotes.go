@@ -2,12 +2,12 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	gosync "sync"
 	"time"
 
 	"github.com/edged/edged/engine/batch"
@@ -18,10 +18,6 @@ import (
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
-
-// eventSubject is where changes of a connection are published, for anyone on
-// the edge's own broker.
-const eventSubject = "edged.events.connection"
 
 // remote is one remote at work.
 type remote struct {
@@ -38,6 +34,9 @@ type remote struct {
 type feed struct {
 	*sync.FeedSender
 	pipeline *pipeline // nil: messages
+
+	mu     gosync.Mutex
+	oldest oldestWaiting
 }
 
 // openHubs starts the embedded hubs and returns the links of all NATS remotes.
@@ -49,7 +48,9 @@ func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
 			continue
 		}
 		path := pathsOf(r)
-		link := broker.Link{Name: r.Name, Credentials: path(r.Args.String("credentials"))}
+		link := broker.Link{
+			Name: r.Name, Credentials: path(r.Args.String("credentials")), Compression: broker.Compression(r.Args.String("compression")),
+		}
 		if tls, ok := r.Args.Block("tls"); ok {
 			link.TLS = broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}
 		}
@@ -97,14 +98,15 @@ func pathsOf(r *config.Remote) func(string) string {
 }
 
 // openRemote opens what the remote's kind needs.
-func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, log *slog.Logger) (sync.Remote, error) {
+func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, rate *sync.Rate, log *slog.Logger) (sync.Remote, error) {
 	switch cfg.Kind {
 	case "nats":
 		return sync.OpenNATS(sync.NATSOptions{
-			Link: cfg.Name, Edge: e.config().Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker, Now: e.now, Logger: log,
+			Link: cfg.Name, Edge: e.config().Edge.DeviceID, Domain: cfg.Args.String("domain"), Broker: e.broker,
+			Rate: rate, Now: e.now, Logger: log,
 		})
 	case "http":
-		return e.openHTTP(ctx, cfg, log)
+		return e.openHTTP(ctx, cfg, rate, log)
 	}
 	return nil, fmt.Errorf("remote %s: there is no kind %q", cfg.Name, cfg.Kind)
 }
@@ -126,15 +128,20 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 			continue
 		}
 		log := e.log.With("remote", cfg.Name)
-		n, err := e.openRemote(ctx, cfg, log)
+		rate := sync.NewRate(cfg.Args.Rate("max_rate"), e.now)
+		n, err := e.openRemote(ctx, cfg, rate, log)
 		if err != nil {
 			return err
 		}
 		e.onClose("remote "+cfg.Name, func(context.Context) error { n.Close(); return nil })
 		r := &remote{cfg: cfg, remote: n}
-		r.monitor = sync.NewMonitor(sync.MonitorOptions{Remote: n, Logger: log, OnChange: e.publishChange})
+		watch, _ := cfg.Args.Block("monitor") // without one all is at its default
+		r.monitor = sync.NewMonitor(sync.MonitorOptions{
+			Remote: n, Logger: log, OnChange: e.publishChange, Every: watch.Duration("every"), Timeout: watch.Duration("timeout"),
+			Slow: watch.Duration("slow"), OfflineAfter: int(watch.Int("failures")),
+		})
 		r.sender = sync.NewSender(sync.SenderOptions{
-			Remote: n, Monitor: r.monitor, Logger: log, Now: e.now,
+			Remote: n, Monitor: r.monitor, Logger: log, Now: e.now, Rate: rate,
 			Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
 		})
 		e.addFeeds(r, syncs)
@@ -146,7 +153,7 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 
 func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
-		f.Known = e.state.position(r.cfg.Name, f)
+		e.state.recall(r.cfg.Name, f)
 		sender := r.sender.Add(f, policy, every)
 		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
 	}
@@ -161,16 +168,6 @@ func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 			b := p.cfg.Batch
 			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
 		}
-	}
-}
-
-func (e *Engine) publishChange(c sync.Change) {
-	data, err := json.Marshal(c)
-	if err == nil {
-		err = e.nc.Publish(eventSubject+"."+record.Token(c.Remote), data)
-	}
-	if err != nil && !e.nc.IsClosed() {
-		e.log.Warn("publishing a change of connection", "error", err)
 	}
 }
 

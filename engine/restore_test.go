@@ -2,20 +2,26 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/hub"
+	"github.com/edged/edged/engine/store"
 )
 
 // restoreRig is a hub that stays and an edge whose data directory is tampered
@@ -56,6 +62,23 @@ func (r *restoreRig) collect(first, last int) engine.Summary {
 	if err := f.Close(); err != nil {
 		r.t.Fatal(err)
 	}
+	e, err := engine.Open(r.t.Context(), r.config(), engine.Options{DataDir: r.dir, UntilDrained: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := e.Run(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	s := e.Summary(r.t.Context())
+	if err := e.Close(context.WithoutCancel(r.t.Context())); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// config is what the edge runs.
+func (r *restoreRig) config() *config.Config {
+	r.t.Helper()
 	src := fmt.Sprintf(`
 edge { device_id = "restored" }
 remote "nats" "hub" { urls = [%q] }
@@ -72,18 +95,7 @@ pipeline "p" {
 	if diags.HasErrors() {
 		r.t.Fatal(diags)
 	}
-	e, err := engine.Open(r.t.Context(), cfg, engine.Options{DataDir: r.dir, UntilDrained: true})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if err := e.Run(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
-	s := e.Summary(r.t.Context())
-	if err := e.Close(context.WithoutCancel(r.t.Context())); err != nil {
-		r.t.Fatal(err)
-	}
-	return s
+	return cfg
 }
 
 // ids returns the record ids at the hub, as an independent client reads them.
@@ -245,5 +257,120 @@ func TestAMoverGoesOnWhereItWas(t *testing.T) {
 	}
 	if s := r.collect(51, 60); s.SyncedMessages != 60 || s.ThisRun.SyncedMessages != 10 || s.Duplicates != 0 {
 		t.Errorf("the third run: %+v", s)
+	}
+}
+
+// A hub that is restored from a backup while the edge does not run: at its next
+// start the edge knows that the hub had more, and sends again what it keeps. What
+// it no longer keeps, status and audit name.
+func TestAHubRestoredFromABackup(t *testing.T) {
+	for name, purged := range map[string]uint64{"kept": 0, "partly kept": 200} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			r := &restoreRig{t: t, dir: t.TempDir(), file: filepath.Join(t.TempDir(), "in.ndjson")}
+			start := func(on string) {
+				var err error
+				if r.hub, err = hub.Start(t.Context(), hub.Options{LeafListen: "127.0.0.1:0", ClientListen: "127.0.0.1:0", DataDir: on}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop := func() {
+				if err := r.hub.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			start(dir)
+			r.want(r.collect(1, 50), 50)
+			stop()
+			image := t.TempDir()
+			copyDir(t, dir, image)
+			start(dir)
+			r.want(r.collect(51, 200), 200)
+			r.want(r.collect(201, 400), 400)
+			stop()
+			start(image)
+			defer stop()
+			if purged == 0 {
+				r.want(r.collect(401, 420), 420)
+				return
+			}
+			r.purge(purged)
+			s := r.collect(401, 420)
+			ids := append(numbered("r", 50), numbered("r", 420)[purged:]...)
+			if got := r.ids(); !slices.Equal(got, ids) || s.Gaps != 150 || s.Duplicates != 0 {
+				t.Errorf("the hub holds %d records, want %d; the summary says %+v", len(got), len(ids), s)
+			}
+			lost := [][2]uint64{{51, purged}}
+			status, audit := r.look()
+			if got := status.Pipelines[0].Syncs[0].HubLost; !slices.Equal(got, lost) {
+				t.Errorf("the status names %v, want %v", got, lost)
+			}
+			for _, row := range audit.Pipelines {
+				if row.Pipeline == "p" && (!slices.Equal(row.HubLost, lost) || !slices.Equal(row.Gaps, lost)) {
+					t.Errorf("the audit finds %+v", row)
+				}
+			}
+		})
+	}
+}
+
+// purge drops the records up to a number from the store of an edge that does not
+// run, as if their time were over.
+func (r *restoreRig) purge(last uint64) {
+	r.t.Helper()
+	b, err := broker.Start(r.t.Context(), broker.Options{Name: "purge", Domain: "purge", Dir: filepath.Join(r.dir, "jetstream")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	nc, err := b.Connect("purge")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer nc.Close()
+	log, err := store.Open(r.t.Context(), nc, store.Options{Stream: "EDGED_RECORDS", Subject: "edged.records", Existing: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	lane, err := log.Lane(r.t.Context(), "p")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	seq, err := lane.Find(r.t.Context(), last+1)
+	if err == nil {
+		err = log.Purge(r.t.Context(), seq)
+	}
+	if err := errors.Join(err, log.Close(context.WithoutCancel(r.t.Context()))); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// look opens the edge, runs nothing, and asks for status and audit.
+func (r *restoreRig) look() (engine.Status, engine.Audit) {
+	r.t.Helper()
+	e, err := engine.Open(r.t.Context(), r.config(), engine.Options{DataDir: r.dir})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(context.WithoutCancel(r.t.Context())); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	for deadline := time.Now().Add(time.Minute); ; {
+		a, err := e.Audit(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if !slices.ContainsFunc(a.Pipelines, func(p engine.AuditPipeline) bool { return p.Error != "" }) {
+			return e.Status(), a
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the hub cannot be asked: %+v", a)
+		}
 	}
 }

@@ -201,15 +201,11 @@ func (r *retry) flush(ctx context.Context) error {
 	if len(r.step) == 0 {
 		return nil
 	}
-	g, err := r.group(ctx)
+	g, err := r.store(ctx)
 	if err != nil {
 		return err
 	}
 	failed := uint64(len(g.Outbox.DeadLetters))
-	r.used[r.way.lane] = true
-	if err := appendAndWait(ctx, r.way.lane, g); err != nil {
-		return err
-	}
 	if err := r.remove(ctx, r.step); err != nil {
 		return err
 	}
@@ -219,6 +215,30 @@ func (r *retry) flush(ctx context.Context) error {
 	r.done.Again += uint64(len(r.step)) - failed
 	r.step, r.bytes, r.way = nil, 0, nil
 	return r.progress(r.done)
+}
+
+// store stores the step again and returns when that is durable.
+func (r *retry) store(ctx context.Context) (*store.Group, error) {
+	var keys *keys
+	if r.way.pipeline != nil {
+		keys = r.way.pipeline.keys
+	}
+	if err := keys.hold(ctx); err != nil {
+		return nil, err
+	}
+	defer keys.release()
+	g, err := r.group(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.used[r.way.lane] = true
+	done, err := appendGroup(ctx, r.way.lane, g)
+	if err != nil {
+		keys.undo()
+		return nil, err
+	}
+	keys.keep(g)
+	return g, awaitGroup(ctx, done)
 }
 
 // group makes of the step what is to be stored.
@@ -261,11 +281,21 @@ func (r *retry) remove(ctx context.Context, letters []*queue.Buried) error {
 
 // appendAndWait returns when g is durable.
 func appendAndWait(ctx context.Context, lane *store.Lane, g *store.Group) error {
-	stored := make(chan error, 1)
-	g.Done = func(err error) { stored <- err }
-	if err := lane.Append(ctx, g); err != nil {
+	stored, err := appendGroup(ctx, lane, g)
+	if err != nil {
 		return err
 	}
+	return awaitGroup(ctx, stored)
+}
+
+// appendGroup returns what tells that g is durable.
+func appendGroup(ctx context.Context, lane *store.Lane, g *store.Group) (<-chan error, error) {
+	stored := make(chan error, 1)
+	g.Done = func(err error) { stored <- err }
+	return stored, lane.Append(ctx, g)
+}
+
+func awaitGroup(ctx context.Context, stored <-chan error) error {
 	select {
 	case err := <-stored:
 		return err

@@ -61,15 +61,29 @@ func (w *worker) Put(ctx context.Context, b *collect.Batch) error {
 	if err := w.err(); err != nil {
 		return err
 	}
+	if err := w.engine.disk.gate.Wait(ctx); err != nil {
+		return &collect.Unstorable{Why: err}
+	}
 	select {
 	case w.in <- b:
 		return nil
 	case <-ctx.Done():
-		if w.engine.records.Full() {
-			return collect.ErrFull
+		if err := w.Trouble(); err != nil {
+			return err
 		}
 		return ctx.Err()
 	}
+}
+
+// Trouble implements [collect.Sink].
+func (w *worker) Trouble() error {
+	if _, why := w.engine.disk.gate.State(); why != nil {
+		return &collect.Unstorable{Why: why}
+	}
+	if w.engine.records.Full() {
+		return collect.ErrFull
+	}
+	return nil
 }
 
 // end tells that the source will put no more.
@@ -108,6 +122,11 @@ func (w *worker) run(ctx context.Context) {
 
 // process takes one batch to the store. After nil the store calls Done.
 func (w *worker) process(ctx context.Context, b *collect.Batch) error {
+	keys := w.pipeline.keys
+	if err := keys.hold(ctx); err != nil {
+		return err
+	}
+	defer keys.release()
 	g, err := w.prepare(ctx, b)
 	if err != nil {
 		return err
@@ -123,9 +142,11 @@ func (w *worker) process(ctx context.Context, b *collect.Batch) error {
 		w.stored.Done()
 	}
 	if err := w.pipeline.lane.Append(ctx, g); err != nil {
+		keys.undo()
 		w.stored.Done()
 		return err
 	}
+	keys.keep(g)
 	return nil
 }
 
@@ -151,10 +172,16 @@ func (w *worker) prepare(ctx context.Context, b *collect.Batch) (*store.Group, e
 }
 
 // fill takes records through the transforms from the given one on, and through
-// the rules, into g.
-func (w *worker) fill(ctx context.Context, g *store.Group, records []record.Record, from int) error {
+// the rules, into g, and what the plugins keep with them. The caller holds the
+// pipeline's keys; after an error they are as before.
+func (w *worker) fill(ctx context.Context, g *store.Group, records []record.Record, from int) (err error) {
+	keys := w.pipeline.keys
+	defer func() {
+		if err != nil {
+			keys.undo()
+		}
+	}()
 	for i := from; i < len(w.pipeline.transforms); i++ {
-		var err error
 		if records, err = w.transform(ctx, &w.pipeline.transforms[i], records, g); err != nil {
 			return err
 		}
@@ -165,6 +192,7 @@ func (w *worker) fill(ctx context.Context, g *store.Group, records []record.Reco
 	w.encode(records, g)
 	g.Counts.Messages = uint64(len(g.Outbox.Messages))
 	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
+	keys.put(g)
 	return nil
 }
 
@@ -190,6 +218,7 @@ func (w *worker) pause(ctx context.Context, d time.Duration) error {
 // dead letter with the record as it came in (I6).
 func (w *worker) transform(ctx context.Context, t *transform, in []record.Record, g *store.Group) ([]record.Record, error) {
 	out := make([]record.Record, 0, len(in))
+	w.out.KV = w.pipeline.keys.kv(t.plugin)
 	for len(in) > 0 {
 		if err := t.plugin.Transform(ctx, in, w.engine.now(), &w.out); err != nil {
 			return nil, err

@@ -167,9 +167,24 @@ func start(t *testing.T, code []byte) guest {
 	}}
 }
 
+// compiled keeps machine code: Go modules are large, and loaded often.
+var compiled string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "edged-sdk-")
+	if err != nil {
+		panic(err)
+	}
+	compiled = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 // load starts a module in the real host.
 func load(t testing.TB, opts wasm.Options, m wasm.Module) (*wasm.Plugin, error) {
 	t.Helper()
+	opts.CacheDir = compiled
 	host, err := wasm.NewHost(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)

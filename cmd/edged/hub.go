@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/hub"
 )
@@ -19,6 +21,7 @@ type hubOptions struct {
 	passwordFile string
 	tokenFile    string
 	maxBytes     string
+	compression  string
 	log          logFlags
 }
 
@@ -31,7 +34,8 @@ func newHubCommand() *cobra.Command {
 streams they sync to. It fsyncs before it acknowledges.
 
 It serves a trial, a test, or a small fleet. A NATS cluster of your own does the
-same: edges need JetStream there and a leaf node listener.
+same: edges need JetStream there, a leaf node listener, and a user each for which
+'edged hub permissions' prints the least that it may do.
 
 With --http-listen it also serves the HTTP ingest API that a remote "http" sends
 to, storing into the same streams. It knows the Idempotency-Key of a request for
@@ -70,11 +74,14 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 	flags.StringVar(&opts.hub.HTTPListen, "http-listen", "", "address of the HTTP ingest API (default: none)")
 	flags.StringVar(&opts.tokenFile, "http-token-file", "", "file with the bearer token that the HTTP ingest API requires")
 	flags.DurationVar(&opts.hub.HTTPRemember, "http-remember", 7*24*time.Hour, "how long the HTTP ingest API knows an Idempotency-Key")
+	flags.StringVar(&opts.compression, "leaf-compression", "auto", "compression of what goes to edges: off, auto, fast, better or best; off is off both ways")
 	flags.StringVar(&opts.maxBytes, "max-bytes", "", "disk budget of the streams, like 10GiB (default: no bound)")
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err)
 	}
+	complete(cmd, "leaf-compression", "off", "auto", "fast", "better", "best")
 	opts.log.register(cmd)
+	cmd.AddCommand(newHubPermissionsCommand())
 	return cmd
 }
 
@@ -116,7 +123,10 @@ func (o *hubOptions) complete() error {
 			*listen = "127.0.0.1" + *listen
 		}
 	}
+	o.hub.Compression = broker.Compression(o.compression)
 	switch {
+	case o.compression != "" && !slices.Contains(broker.Compressions, o.hub.Compression):
+		return usage("--leaf-compression is %q; it is one of off, auto, fast, better, best", o.compression)
 	case (o.hub.User == "") != (o.passwordFile == ""):
 		return usage("--user and --password-file go together")
 	case (o.hub.TLSCert == "") != (o.hub.TLSKey == ""):

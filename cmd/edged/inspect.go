@@ -16,13 +16,23 @@ import (
 	"github.com/edged/edged/engine/queue"
 )
 
-// keeper shows and drops what an edge keeps beside the records.
+// keeper shows and changes what an edge keeps beside the records.
 type keeper interface {
+	configKeeper
+	Status(ctx context.Context) (engine.Status, error)
+	Release(ctx context.Context, pipeline string, remotes []string) (engine.Released, error)
 	DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error
 	DropDeadLetters(ctx context.Context, sel queue.Selection, progress func(dropped int) error) (int, error)
 	Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error
 	QueueStats(ctx context.Context, filter queue.MessageFilter) (queue.Stats, error)
 	Close() error
+}
+
+// configKeeper is the part of a keeper that has the device configuration.
+type configKeeper interface {
+	Config(ctx context.Context) ([]engine.ConfigEntry, error)
+	SetConfig(ctx context.Context, key, value string) error
+	UnsetConfig(ctx context.Context, key string) error
 }
 
 var (

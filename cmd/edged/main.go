@@ -82,7 +82,8 @@ block and argument.`,
 		commands  []*cobra.Command
 	}{
 		{"pipelines", "Write and run pipelines:", []*cobra.Command{newRunCommand(), newValidateCommand(), newFmtCommand()}},
-		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newHubCommand()}},
+		{"plugins", "Write and ship plugins:", []*cobra.Command{newPluginCommand()}},
+		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newEventsCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newConfigCommand(), newHubCommand()}},
 		{"about", "Know more:", []*cobra.Command{newReferenceCommand(), newVersionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})

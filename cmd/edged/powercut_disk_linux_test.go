@@ -29,6 +29,7 @@ type disk struct {
 	pending []change // of directories, oldest first
 	left    int      // changes and flushes until the cut; 0: none is planned
 	frozen  bool
+	fault   fault
 
 	cut      chan struct{} // closed when the disk freezes: nothing happens any more
 	released chan struct{} // closed by thaw: what waited fails
@@ -49,6 +50,39 @@ type inode struct {
 	data        []byte
 	durableSize int
 	old         map[int][]byte // durable content of each sector changed since
+	// stale are changed sectors that a flush has failed on. As in Linux, which
+	// takes them for written then, only another write makes them flush again.
+	stale map[int]bool
+}
+
+// operation is what a fault can make fail.
+type operation int
+
+const (
+	growing  operation = 1 << iota // a new name, or more bytes
+	changing                       // any other change
+	flushing
+)
+
+// fault is an error that operations on the disk meet.
+type fault struct {
+	errno syscall.Errno
+	of    operation
+}
+
+// fail makes operations fail from now on, until it is called with the zero fault.
+func (d *disk) fail(f fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = f
+}
+
+// fails is the error that an operation meets now. The caller has begun it.
+func (d *disk) fails(op operation) syscall.Errno {
+	if d.fault.of&op != 0 {
+		return d.fault.errno
+	}
+	return 0
 }
 
 // change is one operation on directories.
@@ -145,7 +179,7 @@ func (d *disk) rename(from, to slot) {
 // flush is fsync of a file or a directory.
 func (d *disk) flush(n *inode) {
 	n.durableSize = len(n.data)
-	clear(n.old)
+	maps.DeleteFunc(n.old, func(s int, _ []byte) bool { return !n.stale[s] })
 	of := map[*inode]bool{n: true}
 	for up := n.parent; up != nil; up = up.parent {
 		of[up] = true
@@ -153,6 +187,16 @@ func (d *disk) flush(n *inode) {
 	d.settle(func(c change) bool {
 		return of[c.node] || slices.ContainsFunc(c.sets, func(s entrySet) bool { return s.dir == n })
 	})
+}
+
+// flushFailed is fsync that has met an error.
+func (n *inode) flushFailed() {
+	if n.stale == nil {
+		n.stale = map[int]bool{}
+	}
+	for s := range n.old {
+		n.stale[s] = true
+	}
 }
 
 // settle makes the wanted directory changes durable, and before them those they
@@ -211,6 +255,7 @@ func (n *inode) truncate(size int) {
 // touch keeps the durable content of what is about to change.
 func (n *inode) touch(from, to int) {
 	for s := from / sectorSize; s*sectorSize < to; s++ {
+		delete(n.stale, s)
 		if _, ok := n.old[s]; !ok {
 			end := min((s+1)*sectorSize, n.durableSize, len(n.data))
 			n.old[s] = slices.Clone(n.data[min(s*sectorSize, end):end])
@@ -255,6 +300,7 @@ func (n *inode) revert(torn *rand.Rand) {
 	n.data = n.afterCut(torn)
 	n.durableSize = len(n.data)
 	clear(n.old)
+	clear(n.stale)
 }
 
 func (n *inode) afterCut(torn *rand.Rand) []byte {

@@ -104,6 +104,9 @@ func (p *diskNode) Create(ctx context.Context, name string, flags, mode uint32, 
 	}
 	defer p.d.mu.Unlock()
 	n := p.n.entries[name]
+	if errno := p.d.fails(growing); errno != 0 && n == nil {
+		return nil, nil, 0, errno
+	}
 	switch {
 	case n == nil:
 		n = p.d.make(p.n, name, syscall.S_IFREG|mode&0o7777)
@@ -131,6 +134,9 @@ func (p *diskNode) Mknod(ctx context.Context, name string, mode, _ uint32, out *
 	if p.n.entries[name] != nil {
 		return nil, syscall.EEXIST
 	}
+	if errno := p.d.fails(growing); errno != 0 {
+		return nil, errno
+	}
 	return p.child(ctx, p.d.make(p.n, name, mode), out), 0
 }
 
@@ -145,6 +151,9 @@ func (p *diskNode) Unlink(_ context.Context, name string) syscall.Errno {
 		return syscall.ENOENT
 	case len(n.entries) > 0:
 		return syscall.ENOTEMPTY
+	}
+	if errno := p.d.fails(changing); errno != 0 {
+		return errno
 	}
 	p.d.remove(p.n, name)
 	return 0
@@ -169,6 +178,9 @@ func (p *diskNode) Rename(_ context.Context, name string, newParent fs.InodeEmbe
 	case replaced != nil && len(replaced.entries) > 0:
 		return syscall.ENOTEMPTY
 	}
+	if errno := p.d.fails(changing); errno != 0 {
+		return errno
+	}
 	p.d.rename(slot{p.n, name}, slot{to, newName})
 	return 0
 }
@@ -191,6 +203,9 @@ func (p *diskNode) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32,
 		return nil, 0, syscall.EIO
 	}
 	defer p.d.mu.Unlock()
+	if errno := p.d.fails(changing); errno == syscall.EROFS && flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, 0, errno
+	}
 	if truncates {
 		p.n.truncate(0)
 	}
@@ -210,6 +225,13 @@ func (p *diskNode) Write(_ context.Context, f fs.FileHandle, data []byte, off in
 		return 0, syscall.EIO
 	}
 	defer p.d.mu.Unlock()
+	op := changing
+	if int(off)+len(data) > len(p.n.data) {
+		op = growing
+	}
+	if errno := p.d.fails(op); errno != 0 {
+		return 0, errno
+	}
 	p.n.write(data, int(off))
 	if open, ok := f.(*diskFile); ok && open.synced {
 		p.d.flush(p.n)
@@ -222,6 +244,10 @@ func (p *diskNode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 		return syscall.EIO
 	}
 	defer p.d.mu.Unlock()
+	if errno := p.d.fails(flushing); errno != 0 {
+		p.n.flushFailed()
+		return errno
+	}
 	p.d.flush(p.n)
 	return 0
 }
@@ -243,6 +269,9 @@ func (p *diskNode) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrI
 	}
 	defer p.d.mu.Unlock()
 	if truncates {
+		if errno := p.d.fails(changing); errno != 0 {
+			return errno
+		}
 		p.n.truncate(int(size))
 	}
 	if mode, ok := in.GetMode(); ok {

@@ -42,11 +42,13 @@ type powerCut struct {
 	url    string
 
 	pipeline string // its text, but for max_bytes
+	pad      string // makes every record larger
 	reported int    // losses that the edge told of
 
-	posted atomic.Int64 // ids are r-1 to r-posted
-	mu     sync.Mutex
-	acked  []string // ids of records that were answered with 200
+	posters sync.WaitGroup
+	posted  atomic.Int64 // ids are r-1 to r-posted
+	mu      sync.Mutex
+	acked   []string // ids of records that were answered with 200
 }
 
 // TestPowerCut holds I1 and I2 where only the disk can break them: what was
@@ -144,6 +146,7 @@ pipeline "p" {
     listen    = %q
     id        = "r-${input.n}"
     data_type = "reading"
+    wait      = "500ms"
   }
   alert "hot" {
     when     = record.payload.n %%%% 10 == 0
@@ -181,12 +184,7 @@ func (p *powerCut) round(n int, mayTear bool) {
 		after = 1 + p.rng.IntN(100) // while it starts and recovers
 	}
 	p.disk.arm(after)
-	p.launch(n)
-	var posters sync.WaitGroup
-	for range powerCutPosters {
-		sizes := rand.New(rand.NewPCG(p.rng.Uint64(), 0))
-		posters.Go(func() { p.post(sizes) })
-	}
+	p.startPosting(n)
 	limit := time.After(2 * time.Minute)
 	select {
 	case <-p.disk.cut:
@@ -200,13 +198,31 @@ func (p *powerCut) round(n int, mayTear bool) {
 		torn = rand.New(rand.NewPCG(p.rng.Uint64(), 0))
 	}
 	p.powerOff(torn)
-	posters.Wait()
+	p.posters.Wait()
 	p.account()
 	p.t.Logf("round %d: cut at operation %d, torn %t, %d acknowledged so far", n, after, torn != nil, len(p.acked))
 	if p.t.Failed() {
 		p.t.FailNow()
 	}
 	p.server = p.disk.mustMount(p.t, p.dir)
+}
+
+// startPosting launches the edge and posts to it while it runs.
+func (p *powerCut) startPosting(round int) {
+	p.t.Helper()
+	p.launch(round)
+	for range powerCutPosters {
+		sizes := rand.New(rand.NewPCG(p.rng.Uint64(), 0))
+		p.posters.Go(func() { p.post(sizes) })
+	}
+}
+
+// stopPosting kills the edge.
+func (p *powerCut) stopPosting() {
+	p.t.Helper()
+	p.edge.kill()
+	p.posters.Wait()
+	p.account()
 }
 
 // powerOff kills the edge and takes back what its disk had not made durable.
@@ -261,7 +277,7 @@ func (p *powerCut) post(rng *rand.Rand) {
 		for range 1 + rng.IntN(20) {
 			n := p.posted.Add(1)
 			ids = append(ids, fmt.Sprintf("r-%d", n))
-			fmt.Fprintf(&body, "{\"n\":%d}\n", n)
+			fmt.Fprintf(&body, "{\"n\":%d,\"pad\":%q}\n", n, p.pad)
 		}
 		if p.take(client, body.String()) {
 			p.mu.Lock()

@@ -29,6 +29,10 @@ const (
 	CodeMaxBytes          jetstream.ErrorCode = 10077
 	CodeNoResources       jetstream.ErrorCode = 10023
 	CodeTooManyInFlight   jetstream.ErrorCode = 10210
+	// CodeIncompleteBatch refuses the commit of a batch that the server has not
+	// begun, because too many were in flight, or has dropped, because nothing of it
+	// came for ten seconds or another server leads the stream now.
+	CodeIncompleteBatch jetstream.ErrorCode = 10176
 )
 
 // AtomicBatch publishes messages to one stream, all or none, by JetStream's
@@ -123,7 +127,7 @@ func (b *AtomicBatch) request(ctx context.Context) (uint64, error) {
 // answer to an earlier one is not taken for its answer.
 func (b *AtomicBatch) ask() error {
 	if b.answers == nil {
-		inbox := nats.NewInbox()
+		inbox := b.nc.NewInbox()
 		sub, err := b.nc.SubscribeSync(inbox + ".*")
 		if err != nil {
 			return fmt.Errorf("committing a batch: %w", err)

@@ -68,6 +68,7 @@ type Listen struct {
 	// User and Password, when set, are required of leaf nodes and clients.
 	User, Password string
 	TLS            TLSFiles
+	Compression    Compression // of leaf connections; empty: auto
 }
 
 // Link is one leaf-node connection to a hub. Each link lives in an account of
@@ -78,12 +79,14 @@ type Link struct {
 	URLs        []string // nats-leaf://, tls://, ws:// or wss://host:port
 	Credentials string   // path of a .creds file, or empty
 	TLS         TLSFiles
+	Compression Compression // empty: auto
 }
 
 // Broker is a running server. Its methods may be called from any goroutine.
 type Broker struct {
 	opts   Options
 	srv    *server.Server
+	logger *serverLog
 	lock   *os.File
 	user   nkeys.KeyPair            // the in-process user of the local account
 	links  map[string]nkeys.KeyPair // likewise of each link's account
@@ -134,9 +137,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	logger := &serverLog{log: b.opts.Logger}
+	logger := newServerLog(b.opts.Logger)
 	srv.SetLoggerV2(logger, false, false, false)
-	b.srv = srv
+	b.srv, b.logger = srv, logger
 	// Start reports nothing: a failure is a fatal log line, and then JetStream
 	// is simply not there. JetStream recovers its streams inside Start.
 	srv.Start()
@@ -188,6 +191,7 @@ func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error
 		r := &server.RemoteLeafOpts{
 			LocalAccount: linkAccount(l.Name),
 			Credentials:  l.Credentials,
+			Compression:  l.Compression.options(),
 			DialTimeout:  dialTimeout,
 			Disabled:     disabled[l.Name],
 			// A hub advertises the addresses it sees itself. Behind a balancer or
@@ -263,57 +267,29 @@ func (b *Broker) ConnectLink(link string) (*nats.Conn, error) {
 	if !ok {
 		return nil, fmt.Errorf("the broker has no link %q", link)
 	}
-	return b.connect("link "+link, kp)
+	// Answers come to inboxes that no other edge may read.
+	return b.connect("link "+link, kp, nats.CustomInboxPrefix(InboxPrefix(b.opts.Name)))
 }
 
-func (b *Broker) connect(name string, kp nkeys.KeyPair) (*nats.Conn, error) {
+// InboxPrefix is what the inboxes of a broker's links start with.
+func InboxPrefix(name string) string { return "_INBOX." + name }
+
+func (b *Broker) connect(name string, kp nkeys.KeyPair, more ...nats.Option) (*nats.Conn, error) {
 	pub, err := kp.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Name(name),
+	options := append(more, nats.InProcessServer(b.srv), nats.Name(name),
 		nats.Nkey(pub, kp.Sign), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
 		nats.ReconnectBufSize(-1), nats.MaxPingsOutstanding(1000),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.opts.Logger.Warn("broker connection", "connection", name, "error", err)
 		}))
+	nc, err := nats.Connect("", options...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the broker: %w", err)
 	}
 	return nc, nil
-}
-
-// LinkState tells whether a link's leaf connection is established. It does not
-// block.
-func (b *Broker) LinkState(link string) (up bool, rtt time.Duration) {
-	z, err := b.srv.Leafz(nil)
-	if err != nil {
-		return false, 0
-	}
-	for _, l := range z.Leafs {
-		if l.Account == linkAccount(link) {
-			rtt, _ = time.ParseDuration(l.RTT) // absent until the first ping
-			return true, rtt
-		}
-	}
-	return false, 0
-}
-
-// Redial drops the leaf connection of a link, if there is one, and dials anew.
-// Servers in the field have been seen not to come back on their own.
-func (b *Broker) Redial(link string) error {
-	b.reload.Lock()
-	defer b.reload.Unlock()
-	for _, disabled := range []map[string]bool{{link: true}, nil} {
-		o, err := b.serverOptions(disabled)
-		if err != nil {
-			return fmt.Errorf("redialing %s: %w", link, err)
-		}
-		if err := b.srv.ReloadOptions(o); err != nil {
-			return fmt.Errorf("redialing %s: %w", link, err)
-		}
-	}
-	return nil
 }
 
 // Close stops the server, flushing its state, and unlocks the directory. Every

@@ -94,6 +94,7 @@ func applyListen(o *server.Options, l *Listen) error {
 	}
 	// Edges have no business with each other.
 	o.LeafNode.IsolateLeafnodeInterest = true
+	o.LeafNode.Compression = l.Compression.options()
 	if l.TLS.empty() {
 		return nil
 	}

@@ -13,9 +13,14 @@ import (
 // serverLog carries the server's lines into slog. Its notices are details to
 // an operator of an edge and become debug lines.
 type serverLog struct {
-	log *slog.Logger
-	mu  sync.Mutex
-	err error
+	log      *slog.Logger
+	troubled chan struct{} // gets a value when there was an error and none is in it
+	mu       sync.Mutex
+	err      error
+}
+
+func newServerLog(log *slog.Logger) *serverLog {
+	return &serverLog{log: log, troubled: make(chan struct{}, 1)}
 }
 
 var _ server.Logger = (*serverLog)(nil)
@@ -37,6 +42,11 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	level := slog.LevelError
 	if strings.HasPrefix(format, "Error trying to connect as leafnode") {
 		level = slog.LevelDebug
+	} else {
+		select {
+		case l.troubled <- struct{}{}:
+		default:
+		}
 	}
 	l.line(level, format, v)
 }

@@ -15,6 +15,8 @@ import (
 // countingSink counts and forgets.
 type countingSink struct{ records, bytes, rejected int }
 
+func (s *countingSink) Trouble() error { return nil }
+
 func (s *countingSink) Put(_ context.Context, b *Batch) error {
 	s.records += len(b.Records)
 	s.rejected += len(b.Rejected)

@@ -37,9 +37,26 @@ type Batch struct {
 	Done func(error)
 }
 
-// ErrFull is returned by [Sink.Put] when storage is at its bound and the wait
-// ended before there was room; the source tells its own source to wait (I9).
+// ErrFull is returned by [Sink.Put] when storage is at its bound, or the disk
+// takes nothing, and the wait ended before that changed; the source tells its own
+// source to wait (I9).
 var ErrFull = errors.New("the local store is full")
+
+// Unstorable is an [ErrFull] that says what the store suffers from.
+type Unstorable struct{ Why error }
+
+func (u *Unstorable) Error() string        { return "the local store takes nothing now: " + u.Why.Error() }
+func (u *Unstorable) Unwrap() error        { return u.Why }
+func (u *Unstorable) Is(target error) bool { return target == ErrFull }
+
+// fullReason tells a sender why its records were not taken for now.
+func fullReason(err error) string {
+	var why *Unstorable
+	if errors.As(err, &why) {
+		return why.Error()
+	}
+	return "the local store is full or busy"
+}
 
 // Sink takes batches from a source.
 type Sink interface {
@@ -52,6 +69,9 @@ type Sink interface {
 	// one of the same Run as well: the position of a later one would skip it. Run
 	// then ends with an error and may be called again.
 	Put(ctx context.Context, b *Batch) error
+	// Trouble returns why nothing is stored at present, as an [ErrFull], and nil
+	// when it is. A source that answers for a batch asks when that takes long.
+	Trouble() error
 }
 
 // Source is one running source.
@@ -194,7 +214,7 @@ func (d *delivery) put(b *Batch) bool {
 			d.cancel(errRefused{err})
 			return false
 		}
-		d.opts.Logger.Warn("the local store is full; the source waits")
+		d.opts.Logger.Warn("the source waits", "error", err)
 		d.opts.Sleep(d.ctx, fullPause)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,15 @@ type memorySink struct {
 	held bool
 	// taken, when not nil, hears of every batch taken.
 	taken chan *Batch
+	// trouble is what Trouble returns.
+	trouble atomic.Pointer[error]
+}
+
+func (s *memorySink) Trouble() error {
+	if err := s.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (s *memorySink) Put(ctx context.Context, b *Batch) error {

@@ -31,7 +31,7 @@ func httpSpec() config.Spec {
 		{Name: "listen", Type: config.String, Default: `"127.0.0.1:8080"`, Doc: "The address and port to listen on. The default is reachable from this machine alone; \":8080\" is every address."},
 		{Name: "path", Type: config.String, Default: `"/records"`, Doc: "The path that takes records; every other one answers 404."},
 		{Name: "token", Type: config.String, Doc: "When given, a request must carry it, as `Authorization: Bearer TOKEN`. Take it from the environment with `env(\"NAME\")`."},
-		{Name: "wait", Type: config.Duration, Default: `"5s"`, Min: "10ms", Max: "5m", Doc: "How long a request waits for its turn, and again for room in the store, before it is answered 503."},
+		{Name: "wait", Type: config.Duration, Default: `"5s"`, Min: "10ms", Max: "5m", Doc: "How long a request waits for its turn, and again for a store that takes nothing, before it is answered 503."},
 		{Name: "read_timeout", Type: config.Duration, Default: `"30s"`, Min: "100ms", Max: "10m", Doc: "How long a client may take to send a request."},
 		{Name: "max_body", Type: config.Size, Default: `"1MiB"`, Min: "1KiB", Max: "64MiB", Doc: "The longest body, after decompression too. A longer one is answered 413."},
 		{Name: "max_records", Type: config.Int, Default: "10000", Min: "1", Max: "100000", Doc: "The most records in one request. More are answered 413."},
@@ -54,7 +54,8 @@ the others nothing is.
 - 408: the body did not arrive within read_timeout.
 - 413: longer than max_body or more records than max_records.
 - 415: another Content-Type or Content-Encoding.
-- 503 with Retry-After: the store is full or the edge is stopping. Send the request again.
+- 503 with Retry-After: the store or the disk is full, the disk cannot be written, or the edge is
+  stopping; the text says which. Send the request again.
 
 A client that got 503 or no answer sends its request again. Records that carry their own ids can then
 be told from new ones. A bad request is not kept as a dead letter, because its sender knows and

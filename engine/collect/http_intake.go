@@ -238,6 +238,26 @@ func (h *intake) readAll(w http.ResponseWriter, r *http.Request) ([]byte, error)
 	return io.ReadAll(io.LimitReader(z, h.src.maxBody+1))
 }
 
+// outcome waits until what the sink has taken is durable or refused, or the
+// client is gone. When the sink has been in trouble for the time of a wait the
+// client is told so, though its records may be stored later.
+func (h *intake) outcome(ctx context.Context, done <-chan error) (fatal bool, err error) {
+	tick := time.NewTicker(h.src.wait)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err != nil, err
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-tick.C:
+			if err := h.sink.Trouble(); err != nil {
+				return false, err
+			}
+		}
+	}
+}
+
 // store hands the records on and returns nil when they are durable (I1).
 func (h *intake) store(ctx context.Context, records []record.Record) *answer {
 	if len(records) == 0 {
@@ -251,12 +271,7 @@ func (h *intake) store(ctx context.Context, records []record.Record) *answer {
 	// request is over, does not.
 	fatal := err != nil && !errors.Is(err, ErrFull) && wait.Err() == nil
 	if err == nil {
-		select {
-		case err = <-done:
-			fatal = err != nil
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+		fatal, err = h.outcome(ctx, done)
 	}
 	if err == nil {
 		return nil
@@ -269,7 +284,7 @@ func (h *intake) store(ctx context.Context, records []record.Record) *answer {
 		default: // the run ends already
 		}
 	case errors.Is(err, ErrFull), errors.Is(err, context.DeadlineExceeded):
-		reason = "the local store is full or busy; send the records again later"
+		reason = fullReason(err) + "; send the records again later"
 	}
 	a := refuse(http.StatusServiceUnavailable, reason)
 	return &a

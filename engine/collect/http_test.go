@@ -220,6 +220,8 @@ func TestHTTPWaitsForDone(t *testing.T) {
 // blockingSink never has room.
 type blockingSink struct{ entered chan struct{} }
 
+func (blockingSink) Trouble() error { return nil }
+
 func (s blockingSink) Put(ctx context.Context, _ *Batch) error {
 	if s.entered != nil {
 		s.entered <- struct{}{}
@@ -243,6 +245,28 @@ func TestHTTPWhenFull(t *testing.T) {
 	}
 	if err := s.wait(t); !errors.Is(err, broken) {
 		t.Errorf("the run ended with %v", err)
+	}
+}
+
+// What was taken and cannot be stored for a while is answered, with the reason;
+// that the store is only slow is none.
+func TestHTTPInTrouble(t *testing.T) {
+	sink := &memorySink{held: true, taken: make(chan *Batch, 1)}
+	s := serve(t, sink, `wait = "10ms"`)
+	answered := s.postLater(`{}`)
+	b := <-sink.taken
+	var trouble error = &Unstorable{errors.New("the disk is on fire")}
+	sink.trouble.Store(&trouble)
+	r := <-answered
+	if want := "the local store takes nothing now: the disk is on fire; send the records again later"; r.status != 503 || r.header.Get("Retry-After") != "1" || !strings.Contains(r.body, want) {
+		t.Errorf("in trouble: %v", r)
+	}
+	b.Done(nil)
+	sink.trouble.Store(nil)
+	answered = s.postLater(`{}`)
+	(<-sink.taken).Done(nil)
+	if r := <-answered; r.status != 200 {
+		t.Errorf("well again: %v", r)
 	}
 }
 

@@ -257,7 +257,7 @@ func natsAnswer(item *natsItem, err error) []byte {
 	}
 	switch {
 	case errors.Is(err, ErrFull), errors.Is(err, context.DeadlineExceeded):
-		a.Error = "the local store is full or busy; send it again later"
+		a.Error = validText(fullReason(err)) + "; send it again later"
 	case err != nil:
 		a.Error = "it could not be stored; send it again later: " + validText(err.Error())
 	case item.rejected != nil:

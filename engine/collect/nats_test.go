@@ -270,10 +270,13 @@ func TestNATSWhenFull(t *testing.T) {
 	<-g.entered
 	g.open <- fmt.Errorf("storing: %w", ErrFull)
 	diff(t, "answer", `{"error":"the local store is full or busy; send it again later"}`, received(t, answered))
+	answered = b.requestLater(t, "in", `{"n":4}`)
+	b.delivered(t)
 	<-g.entered
-	g.open <- fmt.Errorf("storing: %w", ErrFull)
+	g.open <- nil // the third one
 	<-g.entered
-	g.open <- nil
+	g.open <- &Unstorable{errors.New("the disk is full")}
+	diff(t, "answer", `{"error":"the local store takes nothing now: the disk is full; send it again later"}`, received(t, answered))
 	b.cancel()
 	if err := b.wait(t); err != nil {
 		t.Fatal(err)

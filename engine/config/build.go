@@ -34,6 +34,9 @@ func (b *builder) build(file Args) {
 		KeysRange:     edge.ArgRange("plugin_keys"),
 		Range:         edge.Range,
 	}
+	if api, ok := edge.Block("api"); ok {
+		b.cfg.Edge.API = API{Listen: api.String("listen"), Token: api.String("token"), Range: api.ArgRange("listen")}
+	}
 	for _, key := range edge.Strings("plugin_keys") {
 		if !strings.HasPrefix(key, sign.KeyPrefix) {
 			key = beside(edge, key)
@@ -130,6 +133,9 @@ func (b *builder) pipeline(a Args) Pipeline {
 				RemoteKind: ref[0], RemoteName: ref[1], Every: s.Duration("every"), Topics: topics(s), Range: s.Range,
 			})
 		}
+	}
+	if store, ok := a.Block("store"); ok && len(store.labels) == 1 {
+		p.Keyed = keyedStore(store)
 	}
 	return p
 }

@@ -76,14 +76,14 @@ func checkArg(a *Arg) []error {
 	fault(!validWord.MatchString(a.Name), "the name is not lower case letters, digits and underscores")
 	fault(!strings.HasSuffix(a.Doc, "."), "the documentation is no sentence: %q", a.Doc)
 	fault(a.Required && a.Default != "", "a required argument has a default")
-	fault(len(a.Enum) > 0 && a.Type != String && a.Type != StringList, "only a String or StringList has an Enum")
+	fault(len(a.Enum) > 0 && a.Type != String && a.Type != StringList && a.Type != Resolvers, "only a String, StringList or Resolvers has an Enum")
 	fault(a.Check != nil && a.Type != String && a.Type != StringList, "only a String or StringList has a Check")
 	fault(a.Result != expr.Any && a.Type != Expression, "only an Expression has a Result")
 	fault(a.Root != expr.None && a.Type != Expression, "only an Expression has a Root")
 	fault((a.Refers != "") != (a.Type == BlockRef), "Refers belongs to a BlockRef")
 	fault(a.Refers != "" && a.Refers != "plugin" && a.Refers != "remote", "%q cannot be referred to", a.Refers)
 	switch a.Type {
-	case Int, Float, Duration, Size:
+	case Int, Float, Duration, Size, Rate:
 		low, lowErr := limit(a, a.Min)
 		high, highErr := limit(a, a.Max)
 		fault(lowErr != nil, "Min: %w", lowErr)

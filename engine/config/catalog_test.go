@@ -30,7 +30,7 @@ func TestCheckCatalogFindsFaults(t *testing.T) {
 		"x.b: the summary":    func(s *config.Spec) { s.Blocks = []config.Spec{{Name: "b"}} },
 		"documentation is no": func(s *config.Spec) { s.Args = []config.Arg{{Name: "a"}} },
 		"required argument":   func(s *config.Spec) { s.Args = []config.Arg{{Name: "a", Doc: "A.", Required: true, Default: `"x"`}} },
-		"only a String or StringList has an Enum": func(s *config.Spec) {
+		"only a String, StringList or Resolvers has an Enum": func(s *config.Spec) {
 			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Enum: []string{"x"}}}
 		},
 		"has a Check": func(s *config.Spec) {

@@ -17,6 +17,8 @@ import (
 type Catalog struct {
 	Collects []Spec
 	Remotes  []Spec
+	// Strategies are the resolvers of conflicts that come with edged.
+	Strategies []string
 	// Capabilities are what a plugin can be granted.
 	Capabilities []string
 }
@@ -56,6 +58,7 @@ type Edge struct {
 	KeepBytes int64
 	// QueueWhenFull is "wait" or "drop_lowest_priority".
 	QueueWhenFull string
+	API           API
 	// PluginKeys are public keys as sign.ParsePublicKey reads them, or the files
 	// that hold one, as resolved against the file that names them.
 	PluginKeys []string
@@ -154,6 +157,7 @@ type Pipeline struct {
 	Alerts     []Alert
 	Batch      Batch
 	Syncs      []Sync
+	Keyed      *Keyed         // nil: its records follow one another
 	WhenFull   string         // "wait", "drop_oldest_synced" or "drop_oldest"
 	Keep       *time.Duration // nil: the edge's
 	KeepBytes  *int64         // nil: the edge's

@@ -42,7 +42,7 @@ func convertValue(arg *Arg, v cty.Value, literal bool) (any, *valueError) {
 		return v.True(), nil
 	case Int, Float:
 		return numberValue(arg, v, literal)
-	case Duration, Size:
+	case Duration, Size, Rate:
 		return quantityValue(arg, v)
 	case StringList:
 		return stringList(arg, v)
@@ -121,6 +121,9 @@ func limit(arg *Arg, text string) (*big.Float, error) {
 	case Size:
 		n, err := parseSize(text)
 		return new(big.Float).SetInt64(n), err
+	case Rate:
+		n, err := parseRate(text)
+		return new(big.Float).SetInt64(n), err
 	}
 	f, _, err := big.ParseFloat(text, 10, 512, big.ToNearestEven)
 	return f, err
@@ -143,9 +146,13 @@ func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
 		d, err := parseDuration(s)
 		return int64(d), err
 	}
-	if arg.Type == Size {
+	switch arg.Type {
+	case Size:
 		name, summary, advice = "a size", "Invalid size", sizeAdvice
 		parse = parseSize
+	case Rate:
+		name, summary, advice = "a rate", "Invalid rate", rateAdvice
+		parse = parseRate
 	}
 	if v.Type() != cty.String {
 		return nil, wrongType(arg, name+" in quotes", v, advice)
@@ -157,10 +164,10 @@ func quantityValue(arg *Arg, v cty.Value) (any, *valueError) {
 	if !within(arg, new(big.Float).SetInt64(n)) {
 		return nil, outOfRange(arg, v.AsString())
 	}
-	if arg.Type == Size {
-		return n, nil
+	if arg.Type == Duration {
+		return time.Duration(n), nil
 	}
-	return time.Duration(n), nil
+	return n, nil
 }
 
 func outOfRange(arg *Arg, found string) *valueError {

@@ -137,7 +137,9 @@ func (d *decoder) blocks(b block, args *Args) {
 	}
 	for i := range b.spec.Blocks {
 		nested := &b.spec.Blocks[i]
-		if _, written := first[nested.Name]; nested.Required && !written && b.body.Attributes[nested.Name] == nil {
+		_, written := first[nested.Name]
+		_, instead := first[nested.Unless]
+		if nested.Required && !written && !instead && b.body.Attributes[nested.Name] == nil {
 			d.report("Missing required block", fmt.Sprintf("%s needs at least one block %s: %s", b.title, nested.shape(), lowerFirst(nested.Summary)), b.header)
 		}
 	}

@@ -29,13 +29,14 @@ func edgeSpec() Spec {
 			{Name: "device_id", Type: String, Default: `hostname()`, Check: isRecordName, Doc: "What the hub knows this device by. It is the default `device_id` of the records, and must be unique among the edges of one hub."},
 			{Name: "data_dir", Type: String, Default: `"data"`, Check: NotEmpty, Doc: "The folder of the local streams, relative to the working directory. One process at a time may use it."},
 			{Name: "durability", Type: String, Default: `"fsync"`, Enum: []string{"fsync", "relaxed"}, Doc: "With `fsync`, a source is acknowledged when its records are on the disk and survive a power cut. With `relaxed`, it is acknowledged when the operating system has them: a power cut may lose the last seconds, a crash of the process does not."},
-			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters. What happens when it is used up is for `when_full` of each pipeline to say."},
-			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. Records that are not synced are never removed by age."},
+			{Name: "max_bytes", Type: Size, Default: `"8GiB"`, Min: "64MiB", Doc: "The disk budget of the local streams: eight parts in ten for records, one for messages, one for dead letters; with keyed records, seven for records and one for those. What happens when it is used up is for `when_full` of each pipeline to say."},
+			{Name: "keep", Type: Duration, Default: `"24h"`, Min: "0s", Max: "3650d", Doc: "How long records and messages stay on the device after every remote has them. A hub that was restored from a backup gets from here what it has lost. What is not synced is never removed by age."},
 			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of each pipeline stay at most, about: the oldest go before their `keep` is over. Without it only `keep` and `max_bytes` bound them. Records that are not synced do not count and are never removed by size."},
 			{Name: "plugin_keys", Type: StringList, Check: isPluginKey, Doc: "The public keys whose plugins are trusted, each as `ed25519:<base64>` or the path of a file that holds it so or as PEM. With them, a module that has a signature beside it (`x.wasm.sig`) is refused when a key that is not listed has signed it, when the module or its manifest was changed since, and when it does or uses more than the manifest says."},
 			{Name: "require_signed_plugins", Type: Bool, Default: `false`, Doc: "Whether a module without a signature is refused. The built-in plugins need none."},
 			{Name: "queue_when_full", Type: String, Default: `"wait"`, Enum: []string{"wait", "drop_lowest_priority"}, Doc: "When the messages that wait for a remote use up their part of the disk budget: `wait` leaves new ones in the record store until there is room; `drop_lowest_priority` makes room by dropping the oldest of the lowest priority, with a trace that reaches the hub's ledger."},
 		},
+		Blocks: []Spec{apiSpec()},
 		Example: `edge {
   device_id = env("EDGED_DEVICE_ID", hostname())
   data_dir  = "data"
@@ -130,12 +131,14 @@ func pipelineSpec(catalog Catalog) Spec {
 				Named:    true,
 				Many:     true,
 				Required: true,
+				Unless:   "store",
 				Kinds:    kinds(catalog.Collects),
 			},
 			transformSpec(),
 			alertSpec(),
 			batchSpec(),
 			syncSpec(),
+			storeSpec(catalog),
 		},
 	}
 }

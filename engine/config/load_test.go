@@ -23,8 +23,8 @@ func TestLoadTypedConfiguration(t *testing.T) {
 		t.Fatal(diags)
 	}
 	edge := cfg.Edge
-	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
-	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" {
+	edge.Range, edge.KeysRange, edge.API.Range = hcl.Range{}, hcl.Range{}, hcl.Range{}
+	if diff := cmp.Diff(config.Edge{DeviceID: "edge-001", DataDir: "var/data", Durability: "relaxed", MaxBytes: 3 << 29, Keep: 24 * time.Hour, QueueWhenFull: "wait", API: config.API{Listen: "127.0.0.1:8090", Token: "secret"}}, edge); diff != "" {
 		t.Errorf("edge (-want +got):\n%s", diff)
 	}
 	if got := cfg.Remotes[1]; got.Kind != "http" || got.Name != "cloud" || got.Args.String("url") != "https://test-host.example.com" {
@@ -87,6 +87,30 @@ func TestLoadPipeline(t *testing.T) {
 	second := cfg.Pipelines[1]
 	if diff := cmp.Diff(config.Batch{MaxRecords: 500, MaxBytes: 1 << 20, MaxWait: time.Second}, second.Batch); diff != "" || len(second.Syncs) != 0 {
 		t.Errorf("batch of the second pipeline (-want +got):\n%s\nand %d syncs", diff, len(second.Syncs))
+	}
+}
+
+func TestLoadKeyedStore(t *testing.T) {
+	cfg, diags := config.Load([]string{"testdata/valid.hcl"}, testCatalog(), testHost())
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	k := cfg.Pipelines[2].Keyed
+	if k == nil || cfg.Pipelines[0].Keyed != nil {
+		t.Fatal("the wrong pipelines are keyed")
+	}
+	r := record.Record{ID: "7", DataType: "setpoint", Timestamp: time.Unix(0, 0), Payload: []byte(`{"a":1.0}`)}
+	ev := expr.NewEvaluator(testHost())
+	if key, err := k.Key.Text(ev, expr.Value{Record: &r}); err != nil || key != "setpoint/7" {
+		t.Errorf("key %q, %v", key, err)
+	}
+	k.Key, k.Range, k.Types[0].Range = nil, hcl.Range{}, hcl.Range{}
+	if diff := cmp.Diff(&config.Keyed{
+		Conflict: []string{"own", "builtin:latest_wins"}, OnDelete: "update_wins", Interest: []string{"setpoint/*", "order/>"},
+		MaxSkew: time.Minute, Journal: 10000,
+		Types: []config.KeyedType{{Name: "order", Conflict: []string{"own"}, OnDelete: "manual"}},
+	}, k); diff != "" {
+		t.Errorf("keyed store (-want +got):\n%s", diff)
 	}
 }
 
@@ -180,7 +204,7 @@ func TestEdgeDefaults(t *testing.T) {
 	}
 	cfg, diags := parse(testHost())
 	edge := cfg.Edge
-	edge.Range, edge.KeysRange = hcl.Range{}, hcl.Range{}
+	edge.Range, edge.KeysRange, edge.API.Range = hcl.Range{}, hcl.Range{}, hcl.Range{}
 	if diff := cmp.Diff(config.Edge{DeviceID: "test-host", DataDir: "data", Durability: "fsync", MaxBytes: 8 << 30, Keep: 24 * time.Hour, QueueWhenFull: "wait"}, edge); diff != "" || len(diags) > 0 {
 		t.Errorf("edge (-want +got):\n%s\n%v", diff, diags)
 	}
@@ -246,5 +270,30 @@ func TestArgs(t *testing.T) {
 			}()
 			misuse()
 		})
+	}
+}
+
+// TestKeysOfAllPluginsAreBounded counts a plugin once for each pipeline.
+func TestKeysOfAllPluginsAreBounded(t *testing.T) {
+	file := func(pipelines int) map[string][]byte {
+		var b strings.Builder
+		b.WriteString("plugin \"a\" {\n  module = \"a.wasm\"\n  allow  = [\"kv\"]\n  limits { kv = \"256KiB\" }\n}\nplugin \"b\" { module = \"b.wasm\" }\n")
+		for i := range pipelines {
+			fmt.Fprintf(&b, `pipeline "p%d" {
+  collect "file" "f" { path = "x" }
+  transform "a" { plugin = plugin.a }
+  transform "b" { plugin = plugin.b }
+  transform "again" { plugin = plugin.a }
+}
+`, i)
+		}
+		return map[string][]byte{"x.hcl": []byte(b.String())}
+	}
+	if _, diags := config.Parse(file(8), testCatalog(), testHost()); len(diags) > 0 {
+		t.Error(diags)
+	}
+	_, diags := config.Parse(file(10), testCatalog(), testHost())
+	if len(diags) != 1 || diags[0].Summary != "Too many keys" || diags[0].Subject.Start.Line != 7+8*6+2 {
+		t.Errorf("told %v", diags)
 	}
 }

@@ -181,8 +181,11 @@ func (a *Arg) typeText() string {
 		for i, v := range a.Enum {
 			quoted[i] = fmt.Sprintf("`%q`", v)
 		}
-		if a.Type == StringList {
+		switch a.Type {
+		case StringList:
 			return "list of " + strings.Join(quoted, ", ")
+		case Resolvers:
+			return "`plugin.<name>`, " + strings.Join(quoted, ", ") + ", or a list of those"
 		}
 		return "one of " + strings.Join(quoted, ", ")
 	}
@@ -217,6 +220,8 @@ func (t Type) String() string {
 		return "duration"
 	case Size:
 		return "size"
+	case Rate:
+		return "rate"
 	case StringList:
 		return "list of strings"
 	case StringMap:
@@ -227,6 +232,8 @@ func (t Type) String() string {
 		return "expression"
 	case BlockRef:
 		return "reference"
+	case Resolvers:
+		return "resolvers"
 	}
 	return fmt.Sprintf("type %d", int(t))
 }

@@ -27,6 +27,7 @@ func (b *builder) resolve(file Args) {
 		for _, t := range p.Blocks("transform") {
 			b.use(&plugins, t, "plugin")
 		}
+		b.resolveKeyed(&plugins, p)
 		seen := map[string]hcl.Range{}
 		for _, s := range p.Blocks("sync") {
 			b.use(&remotes, s, "to")
@@ -34,6 +35,7 @@ func (b *builder) resolve(file Args) {
 		}
 		b.topics(p)
 	}
+	b.keysFit()
 	if b.diags.HasErrors() {
 		return // what is wrong may be why something seems unused
 	}
@@ -62,7 +64,11 @@ func (b *builder) use(l *declared, a Args, arg string) {
 	if !a.Has(arg) {
 		return // told by the decoder
 	}
-	name := l.kind + "." + strings.Join(a.BlockRef(arg), ".")
+	b.useName(l, l.kind+"."+strings.Join(a.BlockRef(arg), "."), a.ArgRange(arg))
+}
+
+// useName notes that a block is named at a place, or reports that there is none.
+func (b *builder) useName(l *declared, name string, at hcl.Range) {
 	for i := range l.names {
 		if l.names[i] == name {
 			l.used[i] = true
@@ -73,7 +79,43 @@ func (b *builder) use(l *declared, a Args, arg string) {
 	if len(l.names) > 0 {
 		known = "The declared ones are: " + join(l.names) + "."
 	}
-	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), a.ArgRange(arg))
+	b.report("Undeclared "+l.kind, fmt.Sprintf("There is no block for %s.%s %s", name, didYouMean(name, l.names), known), at)
+}
+
+const (
+	// maxKeys bounds the keys of all plugins in all pipelines together: freeing
+	// storage may have to write them all anew while the disk budget is used up.
+	maxKeys = 2 << 20
+	// defaultKeys is the quota of a plugin that states none.
+	defaultKeys = 64 << 10
+)
+
+// keysFit holds the plugins' keys to what the store can carry.
+func (b *builder) keysFit() {
+	quota := map[string]int64{}
+	for i := range b.cfg.Plugins {
+		p := &b.cfg.Plugins[i]
+		if !slices.Contains(p.Allow, "kv") {
+			continue
+		}
+		if quota[p.Name] = p.Limits.KV; p.Limits.KV == 0 {
+			quota[p.Name] = defaultKeys
+		}
+	}
+	var all int64
+	for i := range b.cfg.Pipelines {
+		counted := map[string]bool{}
+		for _, t := range b.cfg.Pipelines[i].Transforms {
+			if counted[t.Plugin] {
+				continue
+			}
+			counted[t.Plugin] = true
+			before := all
+			if all += quota[t.Plugin]; before <= maxKeys && all > maxKeys {
+				b.report("Too many keys", fmt.Sprintf("With plugin.%s here, the plugins of all pipelines together may keep %d bytes of keys; at most %d are allowed. Write a smaller kv in the limits of some.", t.Plugin, all, maxKeys), t.Range)
+			}
+		}
+	}
 }
 
 func (b *builder) once(seen map[string]hcl.Range, s Args) {

@@ -22,11 +22,13 @@ const (
 	Float                  // float64
 	Duration               // time.Duration, written "500ms", "5s", "7d"
 	Size                   // int64 bytes, written "64KiB", "1GB"
+	Rate                   // int64 bytes a second, written "64KiB/s"
 	StringList             // []string
 	StringMap              // map[string]string
 	JSON                   // json.RawMessage: any constant value
 	Expression             // *expr.Program over the argument's Root
 	BlockRef               // []string: the labels of the block it names, written plugin.x
+	Resolvers              // []string: plugins by name, or "builtin:<name>"; written plugin.x, one of Enum, or a list
 )
 
 // Arg declares one argument of a block.
@@ -36,7 +38,7 @@ type Arg struct {
 	Required bool
 	Default  string    // as it would be written in the file: `"5s"`, `true`; empty: none
 	Doc      string    // one or two sentences: meaning, unit, bounds
-	Enum     []string  // for String, and for each element of a StringList: the allowed values
+	Enum     []string  // for String, and for each element of a StringList: the allowed values; for Resolvers: the built-in ones
 	Min, Max string    // bounds, as they would be written without quotes; empty: none
 	Root     expr.Root // for Expression: the variable it may use
 	Result   expr.Type // for Expression: what it must give, checked as far as it is known before there is a record
@@ -65,6 +67,7 @@ type Spec struct {
 	Kinds    []Spec // not nil: its first label is one of these, whose arguments it takes
 	Many     bool   // may be written more than once
 	Required bool   // must be written
+	Unless   string // a block beside it that makes it not required
 }
 
 func (s *Spec) hasKinds() bool { return s.Kinds != nil }
@@ -172,6 +175,9 @@ func (a Args) Duration(name string) time.Duration { return get[time.Duration](a,
 // Size returns a Size argument in bytes.
 func (a Args) Size(name string) int64 { return get[int64](a, name, Size) }
 
+// Rate returns a Rate argument in bytes a second.
+func (a Args) Rate(name string) int64 { return get[int64](a, name, Rate) }
+
 // Strings returns a StringList argument. The caller must not change it.
 func (a Args) Strings(name string) []string { return get[[]string](a, name, StringList) }
 
@@ -186,6 +192,9 @@ func (a Args) Expr(name string) *expr.Program { return get[*expr.Program](a, nam
 
 // BlockRef returns the labels of the block that a BlockRef argument names.
 func (a Args) BlockRef(name string) []string { return get[[]string](a, name, BlockRef) }
+
+// Resolvers returns a Resolvers argument. The caller must not change it.
+func (a Args) Resolvers(name string) []string { return get[[]string](a, name, Resolvers) }
 
 // Block returns the first nested block of that type and whether there is one.
 func (a Args) Block(name string) (Args, bool) {

@@ -14,6 +14,7 @@ func testCatalog() config.Catalog {
 		Collects: []config.Spec{fileSpec(), generatorSpec()},
 		Remotes:  []config.Spec{natsSpec(), httpSpec()},
 
+		Strategies:   []string{"latest_wins", "manual"},
 		Capabilities: []string{"clock", "config", "kv", "log", "metric"},
 	}
 }

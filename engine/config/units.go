@@ -37,9 +37,18 @@ var sizeUnits = []unit{
 	{"TiB", 1 << 40},
 }
 
+// rateUnits are the sizes, a second.
+var rateUnits = func() (units []unit) {
+	for _, u := range sizeUnits {
+		units = append(units, unit{u.name + "/s", u.size})
+	}
+	return units
+}()
+
 const (
 	durationAdvice = `Write a number and a unit, like "500ms", "5s", "1h30m" or "7d"; the units are ns, us, ms, s, m, h, d and w.`
 	sizeAdvice     = `Write a number and a unit, like "64KiB", "1MiB" or "1GB"; the units are B, KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024).`
+	rateAdvice     = `Write a number and a unit a second, like "64KiB/s" or "1MB/s"; the units are B/s, KB/s, MB/s, GB/s, TB/s (powers of 1000) and KiB/s, MiB/s, GiB/s, TiB/s (powers of 1024).`
 )
 
 // parseDuration reads "1h30m", with days and weeks beside Go's units. A day is
@@ -61,6 +70,15 @@ func parseSize(s string) (int64, error) {
 	n, err := parseUnits(s, sizeUnits, false)
 	if err != nil {
 		return 0, withAdvice(err, sizeAdvice)
+	}
+	return n, nil
+}
+
+// parseRate reads "64KiB/s" into bytes a second.
+func parseRate(s string) (int64, error) {
+	n, err := parseUnits(s, rateUnits, false)
+	if err != nil {
+		return 0, withAdvice(err, rateAdvice)
 	}
 	return n, nil
 }

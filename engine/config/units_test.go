@@ -36,6 +36,21 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
+func TestParseRate(t *testing.T) {
+	for text, want := range map[string]int64{"0B/s": 0, "64KiB/s": 65536, "1.5KiB/s": 1536, "1MB/s": 1e6} {
+		if got, err := parseRate(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"64KiB": `"KiB" is not a unit`, "64": "no unit", "64kib/s": `did you mean "KiB/s"?`, "64KiB/m": `like "64KiB/s"`, "-1B/s": "negative",
+	} {
+		if _, err := parseRate(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q in it", text, err, want)
+		}
+	}
+}
+
 func TestUnitsRefused(t *testing.T) {
 	duration := func(s string) error { _, err := parseDuration(s); return err }
 	size := func(s string) error { _, err := parseSize(s); return err }

@@ -19,6 +19,8 @@ func (d *decoder) value(arg *Arg, e hcl.Expression) (any, bool) {
 		return d.expression(arg, e)
 	case BlockRef:
 		return d.reference(arg, e)
+	case Resolvers:
+		return d.resolvers(arg, e)
 	}
 	v, ok := d.constant(arg, e)
 	if !ok {

@@ -21,6 +21,10 @@ var testHost = Host{
 	LookupEnv: func(name string) (string, bool) {
 		return "from the environment", name == "SET"
 	},
+	Config: func(key string) (string, bool) {
+		text, ok := map[string]string{"text": "e\u0301x", "number": "25.50", "big": "1e999", "true": "true", "one": "1", "c": " 5"}[key]
+		return text, ok
+	},
 }
 
 // generator writes random documents and expressions over them.
@@ -215,7 +219,7 @@ func (g generator) expr(depth int) string {
 	case 13:
 		return "try(" + sub() + ", " + g.literal() + ")"
 	case 14:
-		return g.pick("now()", "hostname()", `env("SET")`, `env("UNSET")`, `env("UNSET", `+sub()+`)`, "uniform(-3, 3)", "round("+sub()+", "+g.pick("0", "1", "2", "5", "18", "19")+")",
+		return g.pick("now()", "hostname()", `env("SET")`, `env("UNSET")`, `env("UNSET", `+sub()+`)`, "uniform(-3, 3)", "config("+g.pick(`"text"`, `"number"`, `"big"`, `"true"`, `"one"`, `"c"`, `"unset"`, sub())+g.pick("", ", 30", ", true", `, "x"`, ", "+sub())+")", "round("+sub()+", "+g.pick("0", "1", "2", "5", "18", "19")+")",
 			"contains(["+g.literal()+", "+g.literal()+"], "+sub()+")", "contains(["+sub()+"], "+sub()+")")
 	}
 	return g.pick("{ b = "+sub()+", a = "+sub()+", \"x y\" = "+sub()+" }", "[ "+sub()+", "+sub()+" ]", "{}", "{ a = "+sub()+", a = "+sub()+" }", "try({ a = "+sub()+" }, "+sub()+")", sub()+".a", "[for v in ["+sub()+"] : v]")

@@ -27,6 +27,7 @@ var compiledCalls = map[string]func(ev *Evaluator, n *callNode) value{
 	"abs":        callAbs,
 	"ceil":       callCeil,
 	"coalesce":   callCoalesce,
+	"config":     callConfig,
 	"contains":   callContains,
 	"endswith":   func(ev *Evaluator, n *callNode) value { return n.textTest(ev, strings.HasSuffix) },
 	"env":        callEnv,

@@ -63,12 +63,14 @@ type Value struct {
 }
 
 // Host gives expressions what they may know of the world. Nil members use the
-// real clock, math/rand/v2, os.Hostname and os.LookupEnv.
+// real clock, math/rand/v2, os.Hostname and os.LookupEnv; without Config no key
+// is set. All are called from many goroutines, and often.
 type Host struct {
 	Now       func() time.Time
 	Float64   func() float64
 	Hostname  func() (string, error)
 	LookupEnv func(string) (string, bool)
+	Config    func(key string) (string, bool) // the device configuration
 }
 
 // Program is a compiled expression. It is immutable and may be shared.
@@ -98,7 +100,7 @@ func (e *Error) Error() string { return e.Range.String() + ": " + e.Detail }
 
 // Compile checks and compiles e, which may refer to root only. All that is
 // wrong is reported at once; the program is nil if there are errors. An
-// expression without variables, now, uniform, env and hostname is evaluated
+// expression without variables, now, uniform, env, config and hostname is evaluated
 // here, once.
 func Compile(e hcl.Expression, root Root) (*Program, hcl.Diagnostics) {
 	p := &Program{expr: e, root: root}
@@ -326,7 +328,9 @@ func (ev *Evaluator) hclContext() *hcl.EvalContext {
 }
 
 // EvalContext returns the functions for evaluating constant expressions with
-// HCL itself.
+// HCL itself. In them config is an error.
 func EvalContext(host Host) *hcl.EvalContext {
-	return &hcl.EvalContext{Functions: functionsFor(host.world())}
+	w := host.world()
+	w.fixed = true
+	return &hcl.EvalContext{Functions: functionsFor(w)}
 }

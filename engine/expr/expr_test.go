@@ -88,6 +88,8 @@ func TestErrors(t *testing.T) {
 		`input.a > 1`:          `test.hcl:1,1-12: both operands must be numbers, but one is null or something else`,
 		`"${input.z} is null"`: `test.hcl:1,4-11: a null cannot stand in a string`,
 		`split(input.a, "x")`:  `test.hcl:1,7-14: Invalid function argument: Invalid value for "separator" parameter: string required, but have object.`,
+		`config("unset")`:      `test.hcl:1,1-16: the device configuration has no "unset"; set it with 'edged config set', or give a default as the second argument`,
+		`config("true", 5)`:    `test.hcl:1,9-13: Invalid function argument: Invalid value for "key" parameter: the device configuration has "true" = "true", but as its default it must be number.`,
 		`env("NOT_SET")`:       `test.hcl:1,1-15: the environment variable NOT_SET is not set`,
 	} {
 		p, diags := Compile(parse(t, src), Input)

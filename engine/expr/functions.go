@@ -40,10 +40,12 @@ type world struct {
 	float64   func() float64
 	hostname  func() (string, error)
 	lookupEnv func(string) (string, bool)
+	config    func(string) (string, bool)
+	fixed     bool // what is evaluated stays as it is, so config may not be asked
 }
 
 func (h Host) world() world {
-	w := world{h.Now, h.Float64, h.Hostname, h.LookupEnv}
+	w := world{now: h.Now, float64: h.Float64, hostname: h.Hostname, lookupEnv: h.LookupEnv, config: h.Config}
 	if w.now == nil {
 		w.now = time.Now
 	}
@@ -55,6 +57,9 @@ func (h Host) world() world {
 	}
 	if w.lookupEnv == nil {
 		w.lookupEnv = os.LookupEnv
+	}
+	if w.config == nil {
+		w.config = func(string) (string, bool) { return "", false }
 	}
 	return w
 }
@@ -74,6 +79,7 @@ var functionList = []Function{
 	{Name: "ceil", Usage: "ceil(number)", Summary: "The smallest whole number that is not less.", min: 1, max: 1, result: Number, impl: plain(stdlib.CeilFunc)},
 	{Name: "coalesce", Usage: "coalesce(value, ...)", Summary: "The first argument that is not null.", min: 1, max: -1, impl: plain(stdlib.CoalesceFunc)},
 	{Name: "concat", Usage: "concat(list, ...)", Summary: "One list with the elements of all.", min: 1, max: -1, impl: plain(stdlib.ConcatFunc)},
+	{Name: "config", Usage: "config(key, default?)", Summary: "What `edged config set` has set on this device, as it is now: text or, when the default is one, a number or a truth value; the default, or an error without one, when it is not set.", min: 1, max: 2, impure: true, impl: configFunc},
 	{Name: "contains", Usage: "contains(list or string, value)", Summary: "Whether the list has an element equal to the value, or the string has the value as a part.", min: 2, max: 2, result: Bool, impl: plain(containsFunc)},
 	{Name: "endswith", Usage: "endswith(string, suffix)", Summary: "Whether the string ends with the suffix.", min: 2, max: 2, result: Bool, impl: plain(textTest("suffix", strings.HasSuffix))},
 	{Name: "env", Usage: "env(name, default?)", Summary: "The environment variable's text; the default, or an error without one, when it is not set.", min: 1, max: 2, result: String, impure: true, impl: envFunc},

@@ -218,6 +218,9 @@ func (c *checker) callType(e *hclsyntax.FunctionCallExpr) Type {
 	if e.Name == "try" || e.Name == "can" {
 		return c.tryType(e, f)
 	}
+	if e.Name == "config" {
+		return c.configType(e)
+	}
 	impl := pureContext.Functions[e.Name]
 	params, rest := impl.Params(), impl.VarParam()
 	for i, arg := range e.Args {
@@ -235,6 +238,30 @@ func (c *checker) callType(e *hclsyntax.FunctionCallExpr) Type {
 		c.want(arg, paramType(param.Type), sumArgument, "the argument \""+param.Name+"\" of "+e.Name)
 	}
 	return f.result
+}
+
+// configType is the type of the default. A key that is written out is checked.
+func (c *checker) configType(e *hclsyntax.FunctionCallExpr) Type {
+	key := e.Args[0]
+	c.want(key, String, sumArgument, `the argument "key" of config`)
+	if isConst(key) {
+		v, err := evaluate(key, pureContext)
+		if err == nil && v.Type() == cty.String && !v.IsNull() {
+			err = CheckConfigKey(v.AsString())
+		}
+		if failure := (*Error)(nil); err != nil && !errors.As(err, &failure) { // which is told already
+			c.fail(key.Range(), sumArgument, "%v.", err)
+		}
+	}
+	if len(e.Args) < 2 {
+		return String
+	}
+	t := c.typeOf(e.Args[1])
+	if t.compound() || t == Null {
+		c.fail(e.Args[1].Range(), sumArgument, "The default of config must be a string, a number, or true or false, but it is %s.", t)
+		return Any
+	}
+	return t
 }
 
 func paramType(t cty.Type) Type {

@@ -29,7 +29,9 @@ type Options struct {
 	User, Password         string // required of edges and clients when set
 	TLSCert, TLSKey, TLSCA string // PEM files
 	MaxBytes               int64  // bound of the streams on disk; 0: none
-	Logger                 *slog.Logger
+	// Compression of what goes to edges; empty: auto. Off is off both ways.
+	Compression broker.Compression
+	Logger      *slog.Logger
 
 	// HTTPListen is where the ingest API listens; empty: there is none. It has
 	// TLS when the hub has.
@@ -57,7 +59,8 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 		Durability: broker.Fsync, Logger: opts.Logger,
 		Listen: &broker.Listen{
 			Leaf: opts.LeafListen, Client: opts.ClientListen, User: opts.User, Password: opts.Password,
-			TLS: broker.TLSFiles{CA: opts.TLSCA, Cert: opts.TLSCert, Key: opts.TLSKey},
+			TLS:         broker.TLSFiles{CA: opts.TLSCA, Cert: opts.TLSCert, Key: opts.TLSKey},
+			Compression: opts.Compression,
 		},
 	})
 	if err != nil {

@@ -62,6 +62,8 @@ type ingest struct {
 	remember time.Duration
 	slots    chan *broker.AtomicBatch // as many as requests may be worked on
 	server   *http.Server
+	stopping context.Context // ends when close begins
+	stop     context.CancelFunc
 	addr     string
 	done     chan struct{}
 }
@@ -76,6 +78,7 @@ func startIngest(b *broker.Broker, opts Options) (*ingest, error) {
 		remember: opts.HTTPRemember, slots: make(chan *broker.AtomicBatch, maxIngestSlots),
 		addr: listener.Addr().String(), done: make(chan struct{}),
 	}
+	in.stopping, in.stop = context.WithCancel(context.Background())
 	in.server = &http.Server{
 		Handler: in.handler(), ReadHeaderTimeout: ingestHeaderTimeout, ReadTimeout: ingestBodyTimeout,
 		WriteTimeout: ingestAnswerTimeout, IdleTimeout: ingestIdleTimeout, MaxHeaderBytes: 16 << 10,
@@ -110,6 +113,7 @@ func startIngest(b *broker.Broker, opts Options) (*ingest, error) {
 func (in *ingest) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), ingestStopTimeout)
 	defer cancel()
+	in.stop()
 	err := in.server.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, in.server.Close())
@@ -128,6 +132,7 @@ func (in *ingest) handler() http.Handler {
 	mux.HandleFunc("POST "+sync.HTTPMessagePath+"{topic}", in.take(func(r *http.Request, from sender, body []byte) (*delivery, error) {
 		return readMessage(from, r.PathValue("topic"), body)
 	}))
+	in.serveKeyed(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -144,6 +144,7 @@ type testEdge struct {
 
 type edgeOptions struct {
 	leaf     string
+	name     string // of the store; "s"
 	chain    []keyed.Resolver
 	onDelete keyed.OnDelete
 	interest keyed.Interest
@@ -158,6 +159,9 @@ type edgeOptions struct {
 
 func startEdge(t testing.TB, id string, o edgeOptions) *testEdge {
 	t.Helper()
+	if o.name == "" {
+		o.name = "s"
+	}
 	e := &testEdge{t: t, id: id, dir: t.TempDir(), opts: o}
 	e.online.set(true)
 	e.open()
@@ -190,7 +194,7 @@ func (e *testEdge) openStore() {
 		e.opts.maxBytes = 256 << 20
 	}
 	o := keyed.Options{
-		Name: "s", Device: e.id, Schema: e.opts.schema, Interest: e.opts.interest, Now: e.opts.now, Skew: e.opts.skew,
+		Name: e.opts.name, Device: e.id, Schema: e.opts.schema, Interest: e.opts.interest, Now: e.opts.now, Skew: e.opts.skew,
 		Chain: func(string) []keyed.Resolver { return e.opts.chain }, JournalEntries: e.opts.journal,
 	}
 	if e.opts.onDelete != "" {
@@ -200,12 +204,12 @@ func (e *testEdge) openStore() {
 	if e.stores, err = keyed.Open(context.Background(), e.nc, e.opts.maxBytes, nil, []keyed.Options{o}); err != nil {
 		e.t.Fatal(err)
 	}
-	e.store = e.stores.Store("s")
+	e.store = e.stores.Store(e.opts.name)
 }
 
 // hub is the edge's way to the hub.
 func (e *testEdge) hub() keyed.Hub {
-	var h keyed.Hub = keyed.NewNATSHub(e.link, "hub", "s")
+	var h keyed.Hub = keyed.NewNATSHub(e.link, "hub", e.opts.name)
 	if e.opts.wrap != nil {
 		h = e.opts.wrap(h)
 	}
@@ -333,17 +337,7 @@ func (e *testEdge) drained() {
 // quiesced waits until nothing is pending anywhere and every edge has seen all.
 func quiesced(t testing.TB, h *testHub, edges ...*testEdge) {
 	t.Helper()
-	defer func() {
-		if t.Failed() {
-			for _, e := range edges {
-				caughtUp, err := e.sync.State()
-				t.Logf("%s: %+v, caught up %v, error %v; the hub is at %d", e.id, e.store.Status(), caughtUp, err, h.revisions())
-				list, err := e.store.List(t.Context(), "", "", 5)
-				t.Logf("%+v %v", list, err)
-			}
-		}
-	}()
-	eventually(t, "everything is equal", func() bool {
+	quiet := func() bool {
 		for _, e := range edges {
 			if s := e.store.Status(); s.Pending > 0 {
 				return false
@@ -356,7 +350,18 @@ func quiesced(t testing.TB, h *testHub, edges ...*testEdge) {
 			}
 		}
 		return h.revisions() == last
-	})
+	}
+	for end := time.Now().Add(patience); !quiet(); {
+		if time.Now().After(end) {
+			for _, e := range edges {
+				caughtUp, err := e.sync.State()
+				list, _ := e.store.List(t.Context(), "", "", 5)
+				t.Logf("%s: %+v, caught up %v, error %v, %+v", e.id, e.store.Status(), caughtUp, err, list)
+			}
+			t.Fatalf("in vain waited until everything is equal; the hub is at %d", h.revisions())
+		}
+		<-time.After(2 * time.Millisecond)
+	}
 }
 
 // equal holds every edge against the hub.

@@ -60,6 +60,13 @@ const (
 	watchGroup  = 500     // versions handed over at once
 	watchBytes  = 1 << 20 // likewise, about
 
+	// watchIdle is how long the hub keeps the consumer of an edge that is gone.
+	watchIdle      = time.Minute
+	unwatchTimeout = time.Second
+	// maxConsumers is how many edges can watch one hub: more than a server allows
+	// by default.
+	maxConsumers = 1 << 20
+
 	codeMessageTooLarge    jetstream.ErrorCode = 10054
 	codeWrongLastSequence2 jetstream.ErrorCode = 10164
 )
@@ -77,7 +84,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int, maxByt
 		// As a key-value bucket is: its clients look at that.
 		cfg.Storage, cfg.Discard, cfg.Replicas = jetstream.FileStorage, jetstream.DiscardNew, max(replicas, 1)
 		cfg.AllowDirect, cfg.AllowRollup, cfg.DenyDelete = true, true, true
-		cfg.MaxMsgs, cfg.MaxConsumers, cfg.MaxMsgSize = -1, -1, -1
+		cfg.MaxMsgs, cfg.MaxConsumers, cfg.MaxMsgSize = -1, maxConsumers, -1
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("stream %s: %w", cfg.Name, err)
 		}
@@ -234,7 +241,7 @@ func (h *NATSHub) Watch(ctx context.Context, after uint64, interest Interest, ea
 	if err != nil {
 		return err
 	}
-	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: h.filters(interest)}
+	cfg := jetstream.OrderedConsumerConfig{InactiveThreshold: watchIdle, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: h.filters(interest)}
 	if after > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
 	}
@@ -259,6 +266,7 @@ func (h *NATSHub) Watch(ctx context.Context, after uint64, interest Interest, ea
 	defer func() {
 		consuming.Stop()
 		<-consuming.Closed()
+		h.unwatch(ctx, js, consumer)
 	}()
 	w := watcher{hub: h, each: each}
 	if info.NumPending == 0 {
@@ -278,6 +286,14 @@ func (h *NATSHub) Watch(ctx context.Context, after uint64, interest Interest, ea
 			return ctx.Err()
 		}
 	}
+}
+
+// unwatch removes the consumer at the hub, if that can still be told; if not, it
+// goes by itself.
+func (h *NATSHub) unwatch(ctx context.Context, js jetstream.JetStream, consumer jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unwatchTimeout)
+	defer cancel()
+	_ = js.DeleteConsumer(ctx, hubStream, consumer.CachedInfo().Name)
 }
 
 // filters are the subjects of an interest.

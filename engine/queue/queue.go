@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -26,12 +27,14 @@ const (
 	DeadLetterSubject   = "edged.dead_letters"
 	outboxSource        = "outbox" // the position each lane keeps: the outbox it has taken last
 	maxOutboxesInMotion = 64
+	moveRetry           = time.Second
 )
 
 // Options configures the queue and the dead letters.
 type Options struct {
-	QueueBytes      int64 // bound of the queue on disk; at the bound messages wait in the record log
-	DeadLetterBytes int64 // bound of the dead letters on disk; at the bound the oldest go
+	QueueBytes      int64       // bound of the queue on disk; at the bound messages wait in the record log
+	DeadLetterBytes int64       // bound of the dead letters on disk; at the bound the oldest go
+	Gate            *store.Gate // see [store.Options]
 	Logger          *slog.Logger
 }
 
@@ -52,7 +55,7 @@ type Queue struct {
 // Open creates or opens both streams.
 func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 	messages, err := store.Open(ctx, nc, store.Options{
-		Stream: Stream, Subject: Subject, MaxBytes: opts.QueueBytes, Logger: opts.Logger,
+		Stream: Stream, Subject: Subject, MaxBytes: opts.QueueBytes, Gate: opts.Gate, Reserved: true, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -65,7 +68,8 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 		}
 	}
 	q.deadLetters, err = store.Open(ctx, nc, store.Options{
-		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Single: true, Logger: opts.Logger,
+		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Single: true,
+		Gate: opts.Gate, Reserved: true, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, messages.Close(ctx))
@@ -122,8 +126,13 @@ func (q *Queue) Move(ctx context.Context, records *store.Log) error {
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
 			return nil
-		case err != nil:
-			return fmt.Errorf("moving messages to the queue: %w", err)
+		case err != nil: // the disk, or the server that is started anew after it failed
+			q.messages.Logger().Warn("messages wait in the record log", "error", err)
+			select {
+			case <-time.After(moveRetry):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		if err := q.take(ctx, box, seq); err != nil {
 			if ctx.Err() != nil || errors.Is(err, store.ErrNoRoom) {

@@ -27,8 +27,12 @@ type commit struct {
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
 	// Expired are likewise those that were dropped because they had passed their
 	// time to live.
-	Expired [][2]uint64 `json:"expired,omitempty"`
-	Evicted [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
+	Expired  [][2]uint64 `json:"expired,omitempty"`
+	Evicted  [][2]uint64 `json:"evicted,omitempty"`  // likewise by a log that drops its oldest (I7)
+	Released []Release   `json:"released,omitempty"` // those of Discarded that were given up on request
+	// States has the stream sequence of the newest pack that holds a part of each
+	// state; 0: this one.
+	States map[string]uint64 `json:"states,omitempty"`
 	// Bytes is what all the lane's packs took on disk, those that are gone too,
 	// about: the difference between two commits is what stands between them.
 	Bytes   uint64    `json:"bytes"`
@@ -98,53 +102,71 @@ func (l *Log) groupBytes() int { return int(min(groupBytes, l.opts.MaxBytes/8)) 
 type laneCommit struct {
 	lane   *Lane
 	next   commit
+	carry  uint64
 	groups []*Group
 	packs  []pack
 }
 
 // store commits groups; it waits for room and retries until they are stored, the
-// log is full and no longer waits, or it is closed hard.
+// log takes nothing and no longer waits, or it is closed hard.
 func (l *Log) store(groups []*Group) error {
 	if l.refused {
 		return ErrNoRoom
 	}
-	ctx := context.Background()
 	var bytes int64
 	for _, g := range groups {
 		bytes += int64(g.bytes() + 4*len(g.Entries) + entryOverhead)
 	}
 	wait := retryFirst
+	told := false
 	for {
-		purged := l.room.Wait()
-		room, err := l.hasRoom(ctx, bytes)
-		if err == nil && room {
-			if err = l.commit(ctx, groups); err == nil {
-				l.full.Store(false)
-				return nil
-			}
+		purged, changed := l.room.Wait(), l.opts.Gate.Changed()
+		full, err := l.attempt(groups, bytes)
+		if !full && err == nil {
+			l.full.Store(false)
+			return nil
 		}
 		if l.nc.IsClosed() || errors.Is(err, nats.ErrConnectionClosed) {
 			return errors.Join(ErrClosed, err)
 		}
-		full := err == nil || isFull(err)
-		if !full || !l.full.Load() {
+		var refusal *Refusal
+		refused := errors.As(err, &refusal)
+		if !told || !full && !refused {
 			l.opts.Logger.Warn("the local store takes nothing now, trying again", "stream", l.opts.Stream, "full", full, "error", err)
+			told = true
 		}
 		l.full.Store(full)
 		l.filled.Broadcast()
 		var hurry <-chan struct{}
-		if full {
+		if full || refused {
 			hurry = l.hurry
 		}
 		select {
 		case <-purged:
+		case <-changed:
 		case <-time.After(wait):
 		case <-hurry:
 			l.refused = true
-			return ErrNoRoom
+			return errors.Join(ErrNoRoom, err)
 		}
 		wait = min(2*wait, retryMost)
 	}
+}
+
+// attempt tries to commit groups once. full says that the log is at its bound.
+func (l *Log) attempt(groups []*Group, bytes int64) (full bool, err error) {
+	if err := l.opts.Gate.refuses(l.opts.Reserved); err != nil {
+		return false, err
+	}
+	ctx := context.Background()
+	room, err := l.hasRoom(ctx, bytes)
+	if err == nil && !room {
+		return true, nil
+	}
+	if err == nil {
+		err = l.commit(ctx, groups)
+	}
+	return isFull(err), err
 }
 
 func isFull(err error) bool {
@@ -186,6 +208,7 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 			plan = append(plan, c)
 		}
 		c.groups = append(c.groups, g)
+		c.carry = max(c.carry, g.carry)
 		for _, d := range g.discard {
 			c.next.Counts.Discarded += d[1] - d[0] + 1
 			c.next.Discarded = addRange(c.next.Discarded, d)
@@ -197,6 +220,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.evict {
 			c.next.Counts.Evicted += d[1] - d[0] + 1
 			c.next.Evicted = addRange(c.next.Evicted, d)
+		}
+		if g.release != nil {
+			all := append(slices.Clone(c.next.Released), *g.release)
+			c.next.Released = all[max(0, len(all)-maxDiscarded):]
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)
@@ -257,6 +284,15 @@ func (l *Log) pack(c *laneCommit) error {
 	for i, box := range boxes {
 		if cur.outbox = box; i < len(boxes)-1 {
 			cut()
+		}
+	}
+	if cur.states = c.lane.stateParts(c.groups, c.carry); len(cur.states) > 0 {
+		c.next.States = maps.Clone(c.next.States)
+		if c.next.States == nil {
+			c.next.States = map[string]uint64{}
+		}
+		for i := range cur.states {
+			c.next.States[cur.states[i].name] = 0
 		}
 	}
 	c.next.Bytes += uint64(cur.size())
@@ -324,6 +360,11 @@ func (o *Outbox) encode() ([][]byte, error) {
 // attempt was stored after all, the repeat is refused, and the newest pack found
 // there is ours.
 func (l *Log) try(ctx context.Context, plan []*laneCommit) (uint64, error) {
+	ctx, done, err := l.opts.Gate.write(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	var messages []broker.Message

@@ -34,6 +34,7 @@ type Lane struct {
 	mu     sync.Mutex
 	state  commit
 	seq    uint64 // of the newest commit entry; 0: there is none
+	states map[string]*state
 	box    uint64 // stream sequence of the newest outbox
 	tail   []block
 	inTail int // bytes
@@ -89,6 +90,9 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 	}
 	if box != nil {
 		lane.box = box.Seq
+	}
+	if err := lane.readStates(ctx, lane.seq); err != nil {
+		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if len(lane.state.Eras) == 0 {
 		lane.state.Eras = []Era{{Epoch: l.epoch, From: 1}}
@@ -190,6 +194,14 @@ func (l *Lane) GivenUp() uint64 {
 	return 0
 }
 
+// Released returns what was given up on request, oldest first; only so many are
+// remembered.
+func (l *Lane) Released() []Release {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.state.Released)
+}
+
 // NewestOutbox returns the stream sequence of the lane's newest outbox, 0 when
 // there is none.
 func (l *Lane) NewestOutbox() uint64 {
@@ -204,6 +216,9 @@ func (l *Lane) Opened() uint64 { return l.opened }
 
 // Name returns the lane's name.
 func (l *Lane) Name() string { return l.name }
+
+// Durable is as [Log.Durable] of the lane's log.
+func (l *Lane) Durable() uint64 { return l.log.Durable() }
 
 // Prefix returns the subject prefix of the lane's log.
 func (l *Lane) Prefix() string { return l.log.opts.Subject }
@@ -259,6 +274,7 @@ func (l *Lane) apply(c *laneCommit, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state, l.seq = c.next, at+uint64(len(c.packs))-1
+	l.applyStates(c.packs[len(c.packs)-1].states, l.seq)
 	for i := range c.packs {
 		p := &c.packs[i]
 		if len(p.outbox) > 0 {

@@ -47,6 +47,10 @@ type Options struct {
 	// Existing takes a log that is there as it is, with the bound it has: Open
 	// changes no setting, and fails with [ErrNoStream] when there is none.
 	Existing bool
+	// Gate says what the disk takes; nil: everything. A Reserved log goes on while
+	// the disk is low, because it empties another one.
+	Gate     *Gate
+	Reserved bool
 	Logger   *slog.Logger
 }
 
@@ -134,7 +138,8 @@ type Group struct {
 	// continues after this group.
 	Source   string
 	Position json.RawMessage
-	Counts   Counts // to be added
+	Counts   Counts        // to be added
+	State    []StateChange // in this order
 	// Done is called once, when the group is durable (nil) or the log has closed
 	// without storing it. It must not block. It may be nil.
 	Done func(error)
@@ -144,11 +149,16 @@ type Group struct {
 	discard [][2]uint64 // note these numbers as discarded
 	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
+	release *Release    // and this as released
+	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
 func (g *Group) bytes() (n int) {
 	for i := range g.Entries {
 		n += len(g.Entries[i].Data)
+	}
+	for i := range g.State {
+		n += len(g.State[i].Data)
 	}
 	return n
 }
@@ -199,6 +209,9 @@ func (l *Log) openLanes(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Logger returns what the log logs to.
+func (l *Log) Logger() *slog.Logger { return l.opts.Logger }
 
 // Lanes returns every lane that the log holds, by name.
 func (l *Log) Lanes() []*Lane {
@@ -274,6 +287,9 @@ func newEpoch() (string, error) {
 // has another epoch, so that its numbers cannot be taken for the old ones.
 func (l *Log) Epoch() string { return l.epoch }
 
+// MaxBytes is the log's bound on disk.
+func (l *Log) MaxBytes() uint64 { return uint64(max(l.opts.MaxBytes, 0)) }
+
 // Full reports whether the last commit is waiting for room (I9).
 func (l *Log) Full() bool { return l.full.Load() }
 
@@ -338,6 +354,16 @@ func (l *Log) Close(ctx context.Context) error {
 		<-l.done
 		return ctx.Err()
 	}
+}
+
+// Intact reports whether the stream still holds everything that this process knows
+// to be durable. It is for asking after the server's storage was started anew.
+func (l *Log) Intact(ctx context.Context) (bool, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking for the state of %s: %w", l.opts.Stream, err)
+	}
+	return info.State.LastSeq >= l.Durable(), nil
 }
 
 // Usage returns how many bytes the log holds on disk.

@@ -16,12 +16,19 @@ import (
 //	first number            uvarint
 //	commit entry            uvarint length, JSON (empty: a later pack has it)
 //	outbox                  uvarint length, JSON (empty: none)
+//	states                  only with "EDP2": uvarint count, each uvarint length
+//	                        and name, uvarint sequence of the pack with the part
+//	                        before (0: none), uvarint count of chunks, each
+//	                        uvarint length and bytes
 //	subjects                uvarint count, each uvarint length and bytes
 //	entries                 uvarint count, each uvarint subject, uvarint length, bytes
 //	CRC-32C of all before   4 bytes, little-endian
 //
 // Subjects stand without the log's prefix.
-const packMagic = "EDP1"
+const (
+	packMagic      = "EDP1"
+	packMagicState = "EDP2"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -33,6 +40,7 @@ type pack struct {
 	first   uint64
 	commit  []byte
 	outbox  []byte
+	states  []packState
 	entries []Entry
 }
 
@@ -45,16 +53,29 @@ func (p *pack) size() int {
 	for i := range p.entries {
 		n += len(p.entries[i].Data) + 4
 	}
+	for i := range p.states {
+		n += len(p.states[i].name) + 32
+		for _, c := range p.states[i].chunks {
+			n += len(c) + 4
+		}
+	}
 	return n
 }
 
 // encodePack returns the pack's bytes. prefix is the log's subject prefix, which
 // every entry's subject starts with.
 func encodePack(p *pack, prefix string) []byte {
-	dst := append(make([]byte, 0, p.size()), packMagic...)
+	magic := packMagic
+	if len(p.states) > 0 {
+		magic = packMagicState
+	}
+	dst := append(make([]byte, 0, p.size()), magic...)
 	dst = binary.AppendUvarint(dst, p.first)
 	for _, b := range [][]byte{p.commit, p.outbox} {
 		dst = append(binary.AppendUvarint(dst, uint64(len(b))), b...)
+	}
+	if len(p.states) > 0 {
+		dst = appendStates(dst, p.states)
 	}
 	index := make(map[string]uint64, 16)
 	var subjects []string
@@ -86,6 +107,20 @@ func encodePack(p *pack, prefix string) []byte {
 	return sealPack(dst)
 }
 
+func appendStates(dst []byte, states []packState) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(states)))
+	for i := range states {
+		s := &states[i]
+		dst = append(binary.AppendUvarint(dst, uint64(len(s.name))), s.name...)
+		dst = binary.AppendUvarint(dst, s.prev)
+		dst = binary.AppendUvarint(dst, uint64(len(s.chunks)))
+		for _, c := range s.chunks {
+			dst = append(binary.AppendUvarint(dst, uint64(len(c))), c...)
+		}
+	}
+	return dst
+}
+
 // sealPack appends the checksum.
 func sealPack(body []byte) []byte {
 	return binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
@@ -93,7 +128,8 @@ func sealPack(body []byte) []byte {
 
 // decodePack reads a pack and checks it whole.
 func decodePack(data []byte, prefix string) (*pack, error) {
-	if len(data) < len(packMagic)+4 || string(data[:len(packMagic)]) != packMagic {
+	magic := string(data[:min(len(data), len(packMagic))])
+	if len(data) < len(packMagic)+4 || magic != packMagic && magic != packMagicState {
 		return nil, fmt.Errorf("%w: it does not begin as one", errDamaged)
 	}
 	body := data[:len(data)-4]
@@ -103,6 +139,9 @@ func decodePack(data []byte, prefix string) (*pack, error) {
 	r := packReader{rest: body[len(packMagic):]}
 	p := &pack{first: r.number()}
 	p.commit, p.outbox = r.bytes(), r.bytes()
+	if magic == packMagicState {
+		p.states = r.states()
+	}
 	subjects := make([]string, 0, r.count())
 	for range cap(subjects) {
 		subjects = append(subjects, prefix+string(r.bytes()))
@@ -146,6 +185,19 @@ func (r *packReader) count() int {
 		return 0
 	}
 	return int(n)
+}
+
+func (r *packReader) states() []packState {
+	states := make([]packState, r.count())
+	for i := range states {
+		s := &states[i]
+		s.name, s.prev = string(r.bytes()), r.number()
+		s.chunks = make([][]byte, r.count())
+		for j := range s.chunks {
+			s.chunks[j] = r.bytes()
+		}
+	}
+	return states
 }
 
 func (r *packReader) bytes() []byte {

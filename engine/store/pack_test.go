@@ -19,6 +19,12 @@ func drawPack(t *rapid.T) *pack {
 	for range rapid.IntRange(0, 20).Draw(t, "entries") {
 		p.entries = append(p.entries, Entry{Subject: rapid.SampledFrom(subjects).Draw(t, "subject"), Data: text.Draw(t, "data")})
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "states") {
+		p.states = append(p.states, packState{
+			name: rapid.StringN(0, 8, 8).Draw(t, "name"), prev: rapid.Uint64Range(0, 1<<40).Draw(t, "prev"),
+			chunks: rapid.SliceOfN(text, 0, 3).Draw(t, "chunks"),
+		})
+	}
 	return p
 }
 
@@ -30,7 +36,7 @@ func TestPacksComeBackAndDamageIsNoticed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(pack{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(pack{}, packState{})); diff != "" {
 			t.Fatal(diff)
 		}
 		bad := bytes.Clone(data)
@@ -49,6 +55,8 @@ func TestPacksComeBackAndDamageIsNoticed(t *testing.T) {
 // than they are long, even where the checksum is right.
 func FuzzDecodePack(f *testing.F) {
 	f.Add(encodePack(&pack{first: 1, commit: []byte("{}"), entries: []Entry{{Subject: "log.a", Data: []byte("x")}}}, "log"))
+	f.Add(encodePack(&pack{first: 1, states: []packState{{name: "a", prev: 7, chunks: [][]byte{{1}, {2}}}}}, "log"))
+	f.Add([]byte(packMagicState + "\x01\x00\x00\xff\xff\xff\xff\x0f\x00"))
 	f.Add([]byte(packMagic + "\x01\x00\x00\xff\xff\xff\xff\x0f\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if p, err := decodePack(data, "log"); err == nil && len(p.entries) > len(data) {

@@ -44,15 +44,15 @@ func (l *Lane) subject(s segment) string {
 func (l *Lane) filter() string { return l.log.opts.Subject + "." + l.token + ".>" }
 
 // Purge removes everything before stream sequence seq, except that the newest
-// commit entry of each lane is written anew first so that it stays. It is quick
-// however much it removes, and works while the log is full. The caller sees to
+// commit entry of each lane, and its states, are written anew first so that they
+// stay. It is quick however much it removes, and works while the log is full. The caller sees to
 // it that nothing is still needed (I3).
 func (l *Log) Purge(ctx context.Context, seq uint64) error {
 	l.mu.Lock()
 	var behind []*Group
 	for _, lane := range l.lanes {
-		if s := lane.commitSeq(); s != 0 && s < seq {
-			behind = append(behind, &Group{lane: lane})
+		if lane.standsBelow(seq) {
+			behind = append(behind, &Group{lane: lane, carry: seq})
 		}
 	}
 	l.mu.Unlock()
@@ -78,12 +78,12 @@ func (l *Log) purged(ctx context.Context) error {
 }
 
 // Purge removes the lane's part of the log before stream sequence seq and leaves
-// the other lanes alone. As with [Log.Purge] the newest commit entry stays, it
-// works while the log is full, and the caller sees to it that nothing is still
+// the other lanes alone. As with [Log.Purge] the newest commit entry and the states
+// stay, it works while the log is full, and the caller sees to it that nothing is still
 // needed (I3). It costs the server a look at the blocks in which something goes.
 func (l *Lane) Purge(ctx context.Context, seq uint64) error {
-	if s := l.commitSeq(); s != 0 && s < seq {
-		if err := l.log.commit(ctx, []*Group{{lane: l}}); err != nil {
+	if l.standsBelow(seq) {
+		if err := l.log.commit(ctx, []*Group{{lane: l, carry: seq}}); err != nil {
 			return fmt.Errorf("purging %s below %d: %w", l.name, seq, err)
 		}
 	}
@@ -91,6 +91,13 @@ func (l *Lane) Purge(ctx context.Context, seq uint64) error {
 		return fmt.Errorf("purging %s below %d: %w", l.name, seq, err)
 	}
 	return l.log.purged(ctx)
+}
+
+// standsBelow reports whether the newest commit entry or a part of a state
+// stands before stream sequence seq.
+func (l *Lane) standsBelow(seq uint64) bool {
+	commit, state := l.commitSeq(), l.oldestState()
+	return commit != 0 && commit < seq || state != 0 && state < seq
 }
 
 // purgeBelow removes the lane's messages before seq, segment by segment.
@@ -122,26 +129,52 @@ func (l *Lane) purgeBelow(ctx context.Context, seq uint64) error {
 // Discard drops the lane's oldest entries before they are synced, to make room:
 // the numbers from first to about last, for only whole packs go. That they were
 // dropped is durable first (I7). It returns the last number that went, and works
-// while the log is full. The outboxes up to there have been taken.
-func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) {
-	log := l.log
-	below := log.Durable() + 1
+// while the log is full. Nothing goes that stands at stream sequence before or
+// behind it: up to there the outboxes have been taken. When that leaves nothing it
+// returns first - 1.
+func (l *Lane) Discard(ctx context.Context, first, last, before uint64) (uint64, error) {
+	return l.discard(ctx, first, last, before, time.Time{})
+}
+
+// Release is Discard on request: that and when it was asked for is noted too.
+func (l *Lane) Release(ctx context.Context, first, last, before uint64, now time.Time) (uint64, error) {
+	return l.discard(ctx, first, last, before, now)
+}
+
+func (l *Lane) discard(ctx context.Context, first, last, before uint64, released time.Time) (uint64, error) {
+	log, newest, below := l.log, l.Last(), before
 	found, err := l.find(ctx, last+1)
-	if err != nil {
-		return 0, err
+	if err == nil && (found.pack == nil || found.seq >= before) {
+		found, err = l.at(ctx, before)
+		if last = newest; found.pack != nil {
+			last = found.first - 1
+		}
+	} else if err == nil {
+		if last, below = found.first-1, found.seq; last < first { // all in one pack: it goes whole
+			last, below = found.last(), found.seq+1
+		}
 	}
-	if found.pack == nil {
-		last = l.Last()
-	} else if last, below = found.first-1, found.seq; last < first { // all in one pack: it goes whole
-		last, below = found.last(), found.seq+1
+	if err != nil || last < first {
+		return first - 1, err
 	}
-	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}}}); err != nil {
+	g := &Group{lane: l, discard: [][2]uint64{{first, last}}, carry: below}
+	if !released.IsZero() {
+		g.release = &Release{First: first, Last: last, Time: released.UTC()}
+	}
+	if err := log.commit(ctx, []*Group{g}); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	if err := l.purgeBelow(ctx, below); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	return last, log.purged(ctx)
+}
+
+// Release says that the numbers from First to Last were given up on request.
+type Release struct {
+	First uint64    `json:"first"`
+	Last  uint64    `json:"last"`
+	Time  time.Time `json:"time"`
 }
 
 // SequenceAt returns the stream sequence of the first message stored at or

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/edged/edged/engine/batch"
 	"github.com/edged/edged/engine/hub"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/sync"
@@ -59,6 +60,59 @@ func TestLostAnswers(t *testing.T) {
 	found, err := r.nats.Audit(t.Context(), r.feeds["a.b"].Feed)
 	if err != nil || len(found.Gaps)+len(found.Duplicates)+len(found.Damaged) != 0 || found.Last != a.Last() {
 		t.Errorf("audit %+v, %v", found, err)
+	}
+}
+
+// TestLostAnswersAndHubRestarts loses what hub and edge say to each other while a
+// backlog drains with two batches under way at a time, and restarts the hub in
+// between, in any order: a batch whose commit is lost, one whose answer is lost,
+// the one behind either, and a hub that forgets what was staged.
+func TestLostAnswersAndHubRestarts(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	h := startMovedHub(t)
+	e := startEdge(t, "edge", t.TempDir(), link("hub", h.proxy))
+	a, b := e.lane("a"), e.lane("b")
+	r := e.prepare(remoteOptions{
+		lanes: lanes(a, b), policy: batch.Policy{MaxRecords: 20, MaxBytes: 1 << 20, MaxWait: time.Millisecond},
+	}).run()
+	lostAnswers := func() int { _, _, lost := r.account(); return lost }
+	restarts := 0
+	for round := 0; round < 12 || lostAnswers() < 3; round++ {
+		if round == 200 {
+			t.Fatalf("after %d rounds %d answers were lost", round, lostAnswers())
+		}
+		e.put(a, 300)
+		e.put(b, 100)
+		e.message(record.High, "a", 20)
+		_, tried, _ := r.account()
+		r.untilTried(tried + 1 + rng.IntN(5))
+		switch rng.IntN(5) {
+		case 0:
+			h.proxy.set(linkState{deaf: true})
+		case 1:
+			h.stop()
+			h.start()
+			restarts++
+			continue
+		default:
+			h.proxy.set(linkState{swallow: true})
+		}
+		<-time.After(time.Duration(rng.Int64N(int64(30 * time.Millisecond))))
+		h.proxy.cut(linkState{})
+	}
+	r.until("everything is at the hub", r.drained)
+	_, tried, lost := r.account()
+	t.Logf("%d pushes, %d answers lost, %d restarts of the hub", tried, lost, restarts)
+	h.holds("edge", "records", "a", a.Last())
+	h.holds("edge", "records", "b", b.Last())
+	h.holds("edge", "queue", "high", e.queue.Lane(record.High).Last())
+	for _, name := range []string{"a", "b", "queue/high"} {
+		if got := r.audit(name); len(got.Gaps)+len(got.Duplicates)+len(got.Damaged) != 0 {
+			t.Errorf("the audit of %s finds %+v", name, got)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -25,7 +26,11 @@ import (
 	"github.com/edged/edged/engine/sync"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A nats-server that stops while a batch is being staged forgets that batch's
+// store, which goes on waiting for something to flush.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*msgBlock).flushLoop"))
+}
 
 // patience bounds every wait; a wait that works takes milliseconds.
 const patience = 2 * time.Minute
@@ -36,6 +41,8 @@ type testHub struct {
 	h  *hub.Hub
 	nc *nats.Conn
 	js jetstream.JetStream
+	// stop ends it before the test's end does.
+	stop func()
 }
 
 func startHub(t *testing.T, opts hub.Options) *testHub {
@@ -48,21 +55,22 @@ func startHub(t *testing.T, opts hub.Options) *testHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	nc, err := nats.Connect(h.ClientURL())
+	if err != nil {
+		t.Fatal(errors.Join(err, h.Close()))
+	}
+	stop := gosync.OnceFunc(func() {
+		nc.Close()
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	nc, err := nats.Connect(h.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	t.Cleanup(stop)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testHub{t: t, h: h, nc: nc, js: js}
+	return &testHub{t: t, h: h, nc: nc, js: js, stop: stop}
 }
 
 // leaf is the address of the hub's leaf node port.
@@ -258,6 +266,11 @@ type remoteOptions struct {
 	lanes   []*store.Lane
 	want    func(*store.Stored) bool // of messages
 	backoff sync.Backoff
+	rate    *sync.Rate
+	timeout time.Duration               // of pushes
+	known   map[string]*sync.FeedSender // by feed: what was known when the edge last ran
+	redial  time.Duration               // after which the monitor redials; 0: a minute
+	probing sync.Backoff                // of the monitor
 }
 
 // prepare makes a remote that has not begun to work.
@@ -272,31 +285,45 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 	if o.backoff.Base == 0 {
 		o.backoff = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
 	}
-	n, err := sync.OpenNATS(sync.NATSOptions{Link: o.link, Edge: e.id, Domain: sync.DefaultDomain, Broker: e.broker})
+	if o.probing.Base == 0 {
+		o.probing = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
+	}
+	n, err := sync.OpenNATS(sync.NATSOptions{Link: o.link, Edge: e.id, Domain: sync.DefaultDomain, Broker: e.broker, Rate: o.rate, PushTimeout: o.timeout})
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	r := &testRemote{t: e.t, nats: n, feeds: map[string]*sync.FeedSender{}, changes: make(chan sync.Change, 1000)}
-	watched := &watchedRemote{Remote: n, by: r}
+	watched := &watchedRemote{NATS: n, by: r}
 	silent := slog.New(slog.DiscardHandler)
 	r.monitor = sync.NewMonitor(sync.MonitorOptions{
 		Remote: watched, Logger: silent, Poll: 5 * time.Millisecond, Every: 500 * time.Millisecond,
-		Backoff:  sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond},
+		Backoff: o.probing, RedialAfter: o.redial,
 		OnChange: func(c sync.Change) { r.changes <- c },
 	})
 	r.sender = sync.NewSender(sync.SenderOptions{
-		Remote: watched, Monitor: r.monitor, Logger: silent, Backoff: o.backoff,
+		Remote: watched, Monitor: r.monitor, Logger: silent, Backoff: o.backoff, Rate: o.rate,
 		Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
 	})
 	for _, p := range record.Priorities {
 		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(p), Want: o.want}
+		f.Known, f.Past = known(o.known[f.String()])
 		r.feeds[f.String()] = r.sender.Add(f, batch.Policy{}, 0)
 	}
 	for _, l := range o.lanes {
 		f := &sync.Feed{Kind: sync.Records, Lane: l}
+		f.Known, f.Past = known(o.known[f.String()])
 		r.feeds[f.String()] = r.sender.Add(f, o.policy, o.every)
 	}
 	return r
+}
+
+// known is what a feed remembers across a restart.
+func known(f *sync.FeedSender) (sync.Position, sync.Past) {
+	if f == nil {
+		return sync.Position{}, sync.Past{}
+	}
+	at, _, _ := f.Status()
+	return at, f.Past()
 }
 
 // run starts the remote's work; stop ends it, the test's end too.
@@ -372,12 +399,12 @@ func (r *testRemote) account() (pushes []string, tried, lost int) {
 
 // watchedRemote and watchedSession keep the account.
 type watchedRemote struct {
-	sync.Remote
+	*sync.NATS
 	by *testRemote
 }
 
 func (w *watchedRemote) Session(f *sync.Feed) sync.Session {
-	return &watchedSession{Session: w.Remote.Session(f), by: w.by, name: f.String()}
+	return &watchedSession{Session: w.NATS.Session(f), by: w.by, name: f.String()}
 }
 
 type watchedSession struct {
@@ -386,6 +413,8 @@ type watchedSession struct {
 	name   string
 	failed uint64 // the last number of a push that failed
 }
+
+func (w *watchedSession) At() sync.Position { return w.Session.(sync.Ahead).At() }
 
 func (w *watchedSession) Position(ctx context.Context) (sync.Position, error) {
 	at, err := w.Session.Position(ctx)

@@ -42,6 +42,7 @@ type HTTPOptions struct {
 	MaxRetryAfter time.Duration
 	Backoff       Backoff    // zero: 1 s to 5 min
 	Conn          *nats.Conn // to the edge's own broker, for the durable state
+	Rate          *Rate      // bounds what is sent; nil: nothing does
 	// DeadLetter returns when the dead letter is durable.
 	DeadLetter func(context.Context, record.DeadLetter) error
 	Logger     *slog.Logger
@@ -61,7 +62,7 @@ type HTTP struct {
 	encoding string
 	proven   bool // the API has taken something in that encoding
 	rest     *Later
-	trouble  map[*httpSession]error
+	trouble  trouble
 	taken    map[string]uint64 // requests taken whole, by what they are alike in; see call.alike
 }
 
@@ -74,6 +75,7 @@ const (
 	maxHealthAnswer = 64 << 10
 	maxHeaderBytes  = 64 << 10
 	maxTokenFile    = 64 << 10
+	requestOverhead = 400 // what a request takes on the wire beside its body, about
 )
 
 // OpenHTTP opens the stream with the remote's durable state. It sends nothing.
@@ -108,7 +110,7 @@ func OpenHTTP(ctx context.Context, opts HTTPOptions) (*HTTP, error) {
 	}
 	r := &HTTP{
 		opts: opts, base: strings.TrimRight(opts.URL, "/"), stream: stream,
-		encoding: opts.Compression, trouble: map[*httpSession]error{}, taken: map[string]uint64{},
+		encoding: opts.Compression, taken: map[string]uint64{},
 	}
 	r.client = &http.Client{
 		Transport: &http.Transport{
@@ -164,28 +166,7 @@ func (r *HTTP) Probe(ctx context.Context) error {
 }
 
 // Trouble is why some feed's newest request was not taken, or nil.
-func (r *HTTP) Trouble() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var errs []error
-	for _, err := range r.trouble {
-		errs = append(errs, err)
-	}
-	if len(errs) > 1 {
-		errs = errs[:1] // the others have most likely the same cause
-	}
-	return errors.Join(errs...)
-}
-
-func (r *HTTP) note(s *httpSession, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err == nil {
-		delete(r.trouble, s)
-	} else {
-		r.trouble[s] = err
-	}
-}
+func (r *HTTP) Trouble() error { return r.trouble.any() }
 
 // putOff makes every feed rest until then.
 func (r *HTTP) putOff(l *Later) {
@@ -325,12 +306,19 @@ func (r *HTTP) took(c *call) uint64 {
 }
 
 func (r *HTTP) try(ctx context.Context, c call, encoding string) outcome {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
-	defer cancel()
 	body, err := r.compressor.compress(encoding, c.body)
 	if err != nil {
 		return outcome{verdict: failed, err: fmt.Errorf("compressing: %w", err)}
 	}
+	kind := Messages
+	if c.batch {
+		kind = Records
+	}
+	if err := r.opts.Rate.Take(ctx, kind, len(body)+requestOverhead); err != nil {
+		return outcome{verdict: unsent, err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
+	defer cancel()
 	req, err := r.request(ctx, http.MethodPost, c.path, body)
 	if err != nil {
 		return outcome{verdict: denied, err: err}

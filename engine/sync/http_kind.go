@@ -48,8 +48,9 @@ func httpSpec() config.Spec {
 			{Name: "max_attempts", Type: config.Int, Default: "8", Min: "1", Max: "1000", Doc: "How often a record or message that the API answers for with a failure is sent before it becomes a dead letter."},
 			{Name: "on_server_error", Type: config.String, Default: `"wait"`, Enum: []string{"wait", "isolate"}, Doc: "What becomes of a batch that has failed max_attempts times in a row in the same way, with a 500 or a time-out, while `health` is well: most likely the API fails on one record in it. `wait` goes on sending it as it is, for it may be stored already, and a batch that is cut up would then be there twice; the pipeline waits meanwhile. `isolate` sends its records one by one, so that only the one to blame stays behind: right for an API that knows records by their `id`, or that stores nothing of a request that it answers with an error."},
 			{Name: "max_retry_after", Type: config.Duration, Default: `"5m"`, Min: "1s", Max: "24h", Doc: "The longest time that a `Retry-After` is obeyed for."},
+			maxRateArg(),
 		},
-		Blocks: []config.Spec{{
+		Blocks: []config.Spec{monitorSpec(), {
 			Name:    "tls",
 			Summary: "TLS towards the API. Without it the system's certificate authorities apply.",
 			Args: []config.Arg{

@@ -87,7 +87,7 @@ func (s *httpSession) retry(ctx context.Context, name string) (bool, error) {
 		if err == nil && len(failed) == 0 {
 			state.Total++
 			s.refused = 0
-			s.remote.note(s, nil)
+			s.remote.trouble.note(s, nil)
 			return true, s.save(ctx, state, nil, []string{name})
 		}
 		if err != nil {
@@ -187,6 +187,7 @@ func (s *httpSession) deadLetter(ctx context.Context, a *aside, why string) erro
 	if err := s.remote.opts.DeadLetter(ctx, d); err != nil {
 		return fmt.Errorf("keeping a dead letter: %w", err)
 	}
+	s.buried++
 	s.remote.opts.Logger.Warn("the remote does not take it, kept as a dead letter",
 		"feed", s.feed.String(), "number", number, "attempts", a.Attempts, "error", why)
 	return nil

@@ -28,9 +28,10 @@ type httpSession struct {
 	feed    *Feed
 	journal *journal
 
-	chunk    int // entries of the next batch; halved when one is refused
-	attempts int // in a row, of the batch under way
-	refused  int // entries refused in a row
+	chunk    int    // entries of the next batch; halved when one is refused
+	attempts int    // in a row, of the batch under way
+	refused  int    // entries refused in a row
+	buried   uint64 // entries that became dead letters since the state was saved
 	suspect  suspect
 	suspects int    // entries put aside in a row because the API failed on them
 	isolated uint64 // up to this number records are sent one by one
@@ -59,6 +60,7 @@ func (s *httpSession) MaxEntries() int {
 func (s *httpSession) Position(ctx context.Context) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
+	s.buried = 0
 	if err := s.journal.load(ctx, s.feed.Lane); err != nil {
 		return Position{}, fmt.Errorf("reading what %s has of %s: %w", s.remote.opts.Name, s.feed, err)
 	}
@@ -271,7 +273,7 @@ func (s *httpSession) settle(ctx context.Context, state feedState, batch []store
 // settled notes that the API has answered for what it was sent.
 func (s *httpSession) settled() {
 	s.attempts = 0
-	s.remote.note(s, nil)
+	s.remote.trouble.note(s, nil)
 }
 
 // pushMessages sends messages one by one. Their ids are their keys, so nothing
@@ -391,7 +393,7 @@ func (s *httpSession) putOff(out outcome) error {
 	}
 	s.attempts++
 	later := &Later{Until: now.Add(wait), Err: out.err}
-	s.remote.note(s, out.err)
+	s.remote.trouble.note(s, out.err)
 	if everyone {
 		s.remote.putOff(later)
 	}
@@ -405,5 +407,7 @@ func (s *httpSession) putOff(out outcome) error {
 func (s *httpSession) save(ctx context.Context, state feedState, put []*aside, settled []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 	defer cancel()
+	state.Failed = s.journal.state.Failed + s.buried
+	s.buried = 0 // what is not saved comes again
 	return s.journal.save(ctx, state, put, settled)
 }

@@ -164,7 +164,7 @@ func TestOneRecordTheAPIFailsOn(t *testing.T) {
 			e.turns(3)
 		}
 		api.wantIDs(t, numbered("r", 11, 4)...)
-		if at := e.session.At(); at != (sync.Position{Last: 11, Total: 10}) || len(e.dead) != 1 || e.dead[0].Detail["record_id"] != "r4" {
+		if at := e.session.At(); at != (sync.Position{Last: 11, Total: 10, Failed: 1}) || len(e.dead) != 1 || e.dead[0].Detail["record_id"] != "r4" {
 			t.Errorf("the position is %+v, dead letters %+v", at, e.dead)
 		}
 	})

@@ -3,6 +3,7 @@ package sync
 import (
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 )
 
@@ -31,8 +32,10 @@ func natsSpec() config.Spec {
 			{Name: "credentials", Type: config.String, Doc: "Path of a NATS .creds file, relative to this file."},
 			{Name: "user", Type: config.String, Doc: "User name at the hub's leaf node port."},
 			{Name: "password", Type: config.String, Doc: "Password of user; take it from the environment with `env(\"NAME\")`."},
+			{Name: "compression", Type: config.String, Default: `"auto"`, Enum: compressions(), Doc: "Of what goes to the hub; the hub compresses its side as it was told. From `fast` to `best` it gets smaller and costs more. `auto` goes by the round trip: none below 10 ms, `best` above 100 ms. `off` at either side is off for both."},
+			maxRateArg(),
 		},
-		Blocks: []config.Spec{{
+		Blocks: []config.Spec{monitorSpec(), {
 			Name:    "tls",
 			Summary: "TLS towards the hub. Without it the system's certificate authorities apply to tls:// and wss:// addresses.",
 			Args: []config.Arg{
@@ -46,6 +49,54 @@ func natsSpec() config.Spec {
   credentials = "edge.creds"
 }`,
 		Check: checkNATS,
+	}
+}
+
+func compressions() []string {
+	names := make([]string, len(broker.Compressions))
+	for i, c := range broker.Compressions {
+		names[i] = string(c)
+	}
+	return names
+}
+
+// maxRateArg bounds what any kind of remote is sent.
+func maxRateArg() config.Arg {
+	return config.Arg{
+		Name: "max_rate", Type: config.Rate, Min: "1KiB/s", Doc: "The most that is sent, on average, like `256KiB/s`: " +
+			"records and messages with their headers, before the connection's own compression and TLS. Messages go before records; " +
+			"half a second's worth goes at once. Without it there is no bound.",
+	}
+}
+
+// monitorSpec is the block of any kind of remote that says when it is taken for
+// degraded or offline.
+func monitorSpec() config.Spec {
+	return config.Spec{
+		Name:    "monitor",
+		Summary: "When the remote is taken for degraded or offline.",
+		Doc: "The remote is asked when its connection comes up, every so often, and when a push has failed. " +
+			"It is `online` while it answers, `degraded` when it answers slowly, has failed less often than failures, or refuses what it is sent, " +
+			"and `offline` after that or when the connection is gone. While degraded it is asked five times as often, and sending goes on. " +
+			"Every change is logged, counted in `edged status`, and an event: `edged events`.",
+		Args: []config.Arg{
+			{Name: "every", Type: config.Duration, Default: `"15s"`, Min: "1s", Max: "1h", Doc: "Time between questions while it is online. Each costs about 1.5 KB."},
+			{Name: "timeout", Type: config.Duration, Default: `"5s"`, Min: "100ms", Max: "5m", Doc: "How long an answer may take."},
+			{Name: "slow", Type: config.Duration, Default: `"2s"`, Min: "1ms", Max: "5m", Doc: "An answer that takes longer means degraded."},
+			{Name: "failures", Type: config.Int, Default: "3", Min: "1", Max: "100", Doc: "After so many failures in a row it is offline."},
+		},
+		Example: `monitor {
+  every    = "1m"
+  timeout  = "20s"
+  slow     = "10s"
+  failures = 5
+}`,
+		Check: func(a config.Args) hcl.Diagnostics {
+			if a.Duration("slow") > a.Duration("timeout") {
+				return hcl.Diagnostics{a.Error("slow", "Invalid argument", "slow must not be longer than timeout: an answer that takes longer than timeout is a failure.")}
+			}
+			return nil
+		},
 	}
 }
 

@@ -50,6 +50,10 @@ type LedgerEntry struct {
 	Elsewhere [][2]uint64 `json:"elsewhere,omitempty"`
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
 	Expired   [][2]uint64 `json:"expired,omitempty"`
+	// HubLost are numbers that the hub has acknowledged before and then lost, by a
+	// restore from a backup or a stream that was made anew, and that the edge no
+	// longer keeps.
+	HubLost [][2]uint64 `json:"hub_lost,omitempty"`
 	// Total counts what the hub has had of this feed, ExpiredTotal what expired
 	// before it was sent, this batch included.
 	Total        uint64 `json:"total"`
@@ -65,7 +69,7 @@ func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerE
 	e := LedgerEntry{
 		Epoch: era.Epoch, Since: era.From, First: max(at.Last+1, era.From), Last: b.Last, Count: len(b.Entries),
 		Total: at.Total + uint64(len(b.Entries)), ExpiredTotal: at.Expired + CountRanges(b.Expired),
-		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, Time: now.UTC(),
+		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, HubLost: b.HubLost, Time: now.UTC(),
 	}
 	h := sha256.New()
 	var number [8]byte
@@ -104,8 +108,13 @@ const (
 type Feed struct {
 	Kind Kind
 	Lane *store.Lane
-	// Known is what the remote was known to have when the process last ran.
-	Known Position
+	// Known is what the remote was known to have when the process last ran, and
+	// Past what else was known of it; LastSync and LastError say how it went then,
+	// and are told until the remote is asked.
+	Known     Position
+	Past      Past
+	LastSync  time.Time
+	LastError string
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 	// Expires, when not nil, says from when on an entry is not to be sent any
@@ -181,11 +190,28 @@ func feedName(kind Kind, lane string) string {
 	return lane
 }
 
+// Past is what a feed knows of its remote beside the position.
+type Past struct {
+	// Acked is the number up to which the remote itself last said that it has
+	// everything. From there to the position all belonged to other remotes.
+	Acked uint64 `json:"acked,omitempty"`
+	// Had is the highest number that it ever said so of. It is more than Acked
+	// while a hub that was restored from a backup is sent again what it lost.
+	Had uint64 `json:"had,omitempty"`
+	// Lost are numbers that it had and lost, and that this edge no longer kept; at
+	// most 64 ranges, the newest.
+	Lost [][2]uint64 `json:"hub_lost,omitempty"`
+}
+
 // Position is what a remote has of a feed.
 type Position struct {
 	Last  uint64 // everything up to this number is settled
 	Total uint64 // entries the remote has had
 	Aside uint64 // entries up to Last that it has refused and that are to be sent again
+	// Seq is the stream sequence of the hub's newest ledger entry; 0: there is
+	// none, or no ledger.
+	Seq uint64
 	// Expired counts entries that had passed their time to live and were not sent.
 	Expired uint64
+	Failed  uint64 // entries that it does not take and that became dead letters
 }

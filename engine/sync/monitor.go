@@ -32,7 +32,7 @@ type MonitorOptions struct {
 	Slow         time.Duration // a probe that takes longer means degraded; 2 s
 	OfflineAfter int           // failures in a row; 3
 	RedialAfter  time.Duration // unreachable for so long: redial; 1 min
-	Backoff      Backoff       // between probes while offline; 250 ms to 5 s
+	Backoff      Backoff       // between probes while offline or flapping; 250 ms to 5 s
 	Now          func() time.Time
 	// OnChange, when not nil, is called after every change of state, in order.
 	OnChange func(Change)
@@ -47,6 +47,14 @@ type Change struct {
 	Error  string    `json:"error,omitempty"`
 }
 
+// MonitorStats count what a monitor has seen and done since it was made.
+type MonitorStats struct {
+	Changes      uint64 `json:"changes"` // of state
+	Probes       uint64 `json:"probes"`
+	FailedProbes uint64 `json:"failed_probes"`
+	Redials      uint64 `json:"redials"`
+}
+
 // Monitor watches one remote. Its methods may be called from any goroutine.
 type Monitor struct {
 	opts    MonitorOptions
@@ -58,6 +66,7 @@ type Monitor struct {
 	since    time.Time
 	err      error
 	failures int
+	stats    MonitorStats
 	up       context.Context // ends when the remote goes offline
 	down     context.CancelFunc
 }
@@ -117,13 +126,23 @@ func (m *Monitor) WaitUp(ctx context.Context) (context.Context, context.CancelFu
 	}
 }
 
-// Failed tells the monitor that a push failed: it counts and probes soon.
+// Failed tells the monitor that a push failed. Unless the remote has refused it,
+// which shows that it is there, that counts; either way it probes soon.
 func (m *Monitor) Failed(err error) {
-	m.failed(err)
+	if !refusedBy(err) {
+		m.failed(err)
+	}
 	m.Recheck()
 }
 
-// Recheck makes the next probe due now.
+// Renew makes everyone ask the remote anew what it has, as after an outage: it
+// is offline, for that reason, until the next probe.
+func (m *Monitor) Renew(why error) {
+	m.set(Offline, why)
+	m.Recheck()
+}
+
+// Recheck makes the next probe due soon.
 func (m *Monitor) Recheck() {
 	select {
 	case m.poke <- struct{}{}:
@@ -131,60 +150,115 @@ func (m *Monitor) Recheck() {
 	}
 }
 
+// Stats returns the counters.
+func (m *Monitor) Stats() MonitorStats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stats
+}
+
+func (m *Monitor) count(n *uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	*n++
+}
+
+// watch is what Run remembers from one look to the next.
+type watch struct {
+	probe    time.Time // when the next probe is due
+	probed   time.Time // when the last one began
+	lastSeen time.Time // when the remote was last reachable, or redialed
+	up       bool      // it was, at the last look
+	upSince  time.Time
+	attempt  int // probes that failed, and connections that did not last, in a row
+	redials  int // in a row
+}
+
 // Run watches until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	poll := time.NewTicker(m.opts.Poll)
 	defer poll.Stop()
-	probe := m.opts.Now() // when the next probe is due
-	lastSeen := probe
-	redials, attempt := 0, 0
+	now := m.opts.Now()
+	w := watch{probe: now, lastSeen: now}
 	for {
-		now := m.opts.Now()
-		switch {
-		case !m.opts.Remote.Reachable():
-			m.set(Offline, errNotConnected)
-			probe, attempt = now, 0
-			if now.Sub(lastSeen) >= m.opts.RedialAfter<<min(redials, 4) {
-				redials, lastSeen = redials+1, now
-				if err := m.opts.Remote.Redial(); err != nil {
-					m.opts.Logger.Warn("redialling failed", "error", err)
-				}
-			}
-		case !now.Before(probe):
-			lastSeen, redials = now, 0
-			if m.probe(ctx, poll.C); ctx.Err() != nil {
-				return
-			}
-			if after, _, _ := m.State(); after == Offline {
-				probe = m.opts.Now().Add(m.opts.Backoff.Wait(attempt))
-				attempt++
-			} else {
-				attempt = 0
-				probe = m.opts.Now().Add(m.opts.Every)
-				if after == Degraded {
-					probe = m.opts.Now().Add(m.opts.Every / 5)
-				}
-			}
-		default:
-			lastSeen, redials = now, 0
-		}
+		m.look(ctx, &w, poll.C)
 		select {
 		case <-poll.C:
 		case <-m.poke:
-			probe = m.opts.Now()
+			// However many feeds fail at once, and however quickly, they are one reason.
+			if soon := w.probed.Add(m.opts.Backoff.Base); w.up && soon.Before(w.probe) {
+				w.probe = soon
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// look looks at the connection once, and probes when that is due.
+func (m *Monitor) look(ctx context.Context, w *watch, poll <-chan time.Time) {
+	now := m.opts.Now()
+	reachable := m.opts.Remote.Reachable()
+	if reachable && !w.up {
+		w.up, w.upSince = true, now
+	}
+	switch {
+	case !reachable:
+		m.set(Offline, errNotConnected)
+		m.lost(w, now)
+		if now.Sub(w.lastSeen) >= m.opts.RedialAfter<<min(w.redials, 4) {
+			w.redials, w.lastSeen = w.redials+1, now
+			m.count(&m.stats.Redials)
+			if err := m.opts.Remote.Redial(); err != nil {
+				m.opts.Logger.Warn("redialing failed", "error", err)
+			}
+		}
+		return
+	case !now.Before(w.probe):
+		w.probed = now
+		m.probe(ctx, poll)
+		switch state, _, _ := m.State(); state {
+		case Offline:
+			w.probe = m.opts.Now().Add(m.opts.Backoff.Wait(w.attempt))
+			w.attempt++
+		case Degraded:
+			w.probe = m.opts.Now().Add(m.opts.Every / 5)
+		case Online:
+			w.probe = m.opts.Now().Add(m.opts.Every)
+		}
+	}
+	w.lastSeen, w.redials = now, 0
+	if state, _, _ := m.State(); state != Offline && now.Sub(w.upSince) >= m.opts.Every {
+		w.attempt = 0 // it lasts
+	}
+}
+
+// lost notes that the connection is gone. The first probe after it has come back
+// is due at once, unless it does not last: then it waits longer each time, so
+// that a connection that flaps is not met with a storm of probes and requests.
+func (m *Monitor) lost(w *watch, now time.Time) {
+	if !w.up {
+		return
+	}
+	w.up = false
+	if now.Sub(w.upSince) >= m.opts.Every {
+		w.attempt = 0
+	}
+	w.probe = now
+	if w.attempt > 0 {
+		w.probe = now.Add(m.opts.Backoff.Wait(w.attempt))
+	}
+	w.attempt++
+}
+
 // probe asks the remote once. Meanwhile it goes on looking at the connection:
 // one that ends and is renewed while an answer is awaited must be noticed, for
 // whatever was under way on it will never be answered.
-func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeout)
+func (m *Monitor) probe(parent context.Context, poll <-chan time.Time) {
+	ctx, cancel := context.WithTimeout(parent, m.opts.Timeout)
 	defer cancel()
 	start := m.opts.Now()
+	m.count(&m.stats.Probes)
 	answer := make(chan error, 1)
 	go func() { answer <- m.opts.Remote.Probe(ctx) }()
 	var err error
@@ -203,8 +277,16 @@ func (m *Monitor) probe(ctx context.Context, poll <-chan time.Time) {
 			}
 		}
 	}
+	if parent.Err() != nil {
+		return // the monitor ends
+	}
 	if err != nil {
-		m.failed(err)
+		m.count(&m.stats.FailedProbes)
+		if errors.Is(err, errRenewed) {
+			m.set(Offline, err)
+		} else {
+			m.failed(err)
+		}
 		return
 	}
 	m.mu.Lock()
@@ -227,8 +309,10 @@ func (m *Monitor) failed(err error) {
 	m.mu.Lock()
 	to := Degraded
 	// A probe that times out on a connection that stands says slow, not gone: it
-	// may stand behind a batch under way. The connection's own pings tell gone.
-	if !errors.Is(err, context.DeadlineExceeded) || m.state == Offline {
+	// may stand behind a batch under way. Where the connection has pings of its
+	// own, they tell gone.
+	_, pings := m.opts.Remote.(pinged)
+	if !pings || !errors.Is(err, context.DeadlineExceeded) || m.state == Offline {
 		m.failures++
 	}
 	if m.failures >= m.opts.OfflineAfter || m.state == Offline {
@@ -250,6 +334,7 @@ func (m *Monitor) set(to State, err error) {
 		return
 	}
 	m.state, m.since = to, m.opts.Now()
+	m.stats.Changes++
 	change := Change{Remote: m.opts.Remote.Name(), From: from, To: to, Time: m.since}
 	if err != nil {
 		change.Error = err.Error()

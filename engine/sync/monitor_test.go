@@ -23,6 +23,8 @@ type scripted struct {
 	answer    error
 	hang      bool
 	redials   chan time.Time
+	flaps     int           // looks that are left of a connection that is up for three and down for three
+	steady    chan struct{} // closed when none are
 }
 
 var _ sync.Remote = (*scripted)(nil)
@@ -38,6 +40,12 @@ func (s *scripted) Name() string { return "hub" }
 func (s *scripted) Reachable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.flaps > 0 {
+		if s.flaps--; s.flaps == 0 {
+			close(s.steady)
+		}
+		return s.flaps%6 < 3
+	}
 	return s.reachable
 }
 
@@ -66,8 +74,15 @@ func (s *scripted) watch(t *testing.T, opts sync.MonitorOptions) (*sync.Monitor,
 	s.redials = make(chan time.Time, 100)
 	changes := make(chan sync.Change, 100)
 	opts.Remote, opts.Logger, opts.Poll = s, slog.New(slog.DiscardHandler), time.Millisecond
-	opts.OnChange = func(c sync.Change) { changes <- c }
-	opts.Backoff = sync.Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond}
+	opts.OnChange = func(c sync.Change) {
+		select {
+		case changes <- c:
+		default: // nobody reads any more
+		}
+	}
+	if opts.Backoff.Base == 0 {
+		opts.Backoff = sync.Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond}
+	}
 	m := sync.NewMonitor(opts)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -182,6 +197,35 @@ func TestMonitorRedials(t *testing.T) {
 	}
 	s.set(true, nil)
 	expect(t, changes, sync.Offline, sync.Online, "")
+}
+
+// TestMonitorIsCalmWhenItFlaps lets the connection come and go every few
+// milliseconds: the first return is met at once, those after it less and less
+// often, and a connection that stays is used.
+func TestMonitorIsCalmWhenItFlaps(t *testing.T) {
+	t.Parallel()
+	const pause = 100 * time.Millisecond
+	s := &scripted{reachable: true, flaps: 3000, steady: make(chan struct{})}
+	started := time.Now()
+	m, changes := s.watch(t, sync.MonitorOptions{
+		Every: time.Hour, Backoff: sync.Backoff{Base: pause / 2, Max: pause, Float64: func() float64 { return 1 }},
+	})
+	expect(t, changes, sync.Offline, sync.Online, "")
+	<-s.steady
+	stats, took := m.Stats(), time.Since(started)
+	if most := 3 + uint64(took/pause); stats.Probes > most {
+		t.Errorf("%d probes in %v, want %d at most", stats.Probes, took, most)
+	}
+	if stats.Changes == 0 || stats.FailedProbes != 0 {
+		t.Errorf("the counters say %+v", stats)
+	}
+	for state, _, _ := m.State(); state != sync.Online; state, _, _ = m.State() {
+		select {
+		case <-changes:
+		case <-time.After(patience):
+			t.Fatal("the connection stays and is not used")
+		}
+	}
 }
 
 // TestBackoff holds full jitter below a bound that doubles.

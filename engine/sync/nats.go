@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/store"
@@ -26,13 +27,33 @@ type NATS struct {
 	domain string
 	broker *broker.Broker
 	nc     *nats.Conn
+	rate   *Rate
+	wait   time.Duration // for the answer to a push
 	now    func() time.Time
 	log    *slog.Logger
+
+	trouble  trouble
+	inFlight atomic.Int64 // bytes of pushes that are not answered yet
+
+	mu     sync.Mutex
+	probes int
+	seen   map[string]incarnation // by stream
 }
 
 var (
-	_ Remote = (*NATS)(nil)
-	_ Ahead  = (*natsSession)(nil)
+	_ Remote   = (*NATS)(nil)
+	_ Ahead    = (*natsSession)(nil)
+	_ troubled = (*NATS)(nil)
+	_ pinged   = (*NATS)(nil)
+)
+
+const (
+	askTimeout = 10 * time.Second // for an answer to a small question
+	// pushTimeout is for the answer to a push. A hub whose stream changes its leader
+	// forgets what is under way, so it should not be long; sending again is safe.
+	pushTimeout = 10 * time.Second
+	// Either may take a second more for every slowestLink bytes that are under way.
+	slowestLink = 4 << 10
 )
 
 // NATSOptions configures one NATS remote.
@@ -41,8 +62,12 @@ type NATSOptions struct {
 	Edge   string // this edge's device id
 	Domain string // the hub's JetStream domain
 	Broker *broker.Broker
-	Now    func() time.Time // nil: time.Now
-	Logger *slog.Logger     // nil: silent
+	Rate   *Rate // bounds what is sent; nil: nothing does
+	// PushTimeout is how long the answer to a push may take, beside a second for
+	// every 4 KiB under way; 0: 10 s.
+	PushTimeout time.Duration
+	Now         func() time.Time // nil: time.Now
+	Logger      *slog.Logger     // nil: silent
 }
 
 // OpenNATS connects to the link's account. It does not wait for the link.
@@ -54,11 +79,15 @@ func OpenNATS(opts NATSOptions) (*NATS, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.PushTimeout == 0 {
+		opts.PushTimeout = pushTimeout
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &NATS{
-		name: opts.Link, edge: opts.Edge, domain: opts.Domain, broker: opts.Broker, nc: nc, now: opts.Now, log: opts.Logger,
+		name: opts.Link, edge: opts.Edge, domain: opts.Domain, broker: opts.Broker, nc: nc, rate: opts.Rate, wait: opts.PushTimeout,
+		now: opts.Now, log: opts.Logger, seen: map[string]incarnation{},
 	}, nil
 }
 
@@ -77,45 +106,14 @@ func (r *NATS) Reachable() bool {
 // Redial tears a leaf connection down and dials anew.
 func (r *NATS) Redial() error { return r.broker.Redial(r.name) }
 
-// Probe asks the hub for its record stream: an answer proves the whole way.
-func (r *NATS) Probe(ctx context.Context) error {
-	if !r.Reachable() {
-		return errors.New("the leaf node is not connected")
-	}
-	answer, err := r.nc.RequestWithContext(ctx, broker.APIPrefix(r.domain)+"STREAM.INFO."+HubRecordStream, nil)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("the hub has no JetStream domain %q, or does not let this edge use it", r.domain)
-	}
-	if err != nil {
-		return fmt.Errorf("asking the hub: %w", err)
-	}
-	var reply struct {
-		Error  *jetstream.APIError    `json:"error"`
-		Config jetstream.StreamConfig `json:"config"`
-	}
-	if err := json.Unmarshal(answer.Data, &reply); err != nil {
-		return fmt.Errorf("asking the hub: reading the answer: %w", err)
-	}
-	switch {
-	case reply.Error != nil:
-		if err := noStream(reply.Error, HubRecordStream); err != nil {
-			return err
-		}
-		return fmt.Errorf("asking the hub: %w", reply.Error)
-	case !reply.Config.AllowAtomicPublish:
-		return fmt.Errorf("the hub's stream %s does not allow atomic publish, which the ledger needs", HubRecordStream)
-	}
-	return nil
-}
+func (r *NATS) pinged() {}
 
-// noStream says what to do when a hub refuses because it lacks a stream; nil:
-// that is not why.
-func noStream(err error, stream string) error {
-	var api *jetstream.APIError
-	if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamNotFound {
-		return nil
-	}
-	return fmt.Errorf("the hub has no stream %s; `edged hub` makes it", stream)
+// Trouble is why the hub refuses the newest push of some feed, or nil.
+func (r *NATS) Trouble() error { return r.trouble.any() }
+
+// patience bounds a wait for an answer, which comes behind all that is under way.
+func (r *NATS) patience(ctx context.Context, base time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, base+time.Duration(r.inFlight.Load()/slowestLink)*time.Second)
 }
 
 // natsSession pushes one feed.
@@ -132,7 +130,8 @@ type natsSession struct {
 	number []string
 	subs   map[string]string // local subject -> hub subject
 	met    bool              // this process has asked the hub
-	pushed bool              // and pushed
+	seq    uint64            // stream sequence of the newest ledger entry that this edge is known to have made
+	alone  int               // so many pushes go with nothing behind them
 }
 
 // maxSubjects bounds a session's memory of subjects.
@@ -142,7 +141,7 @@ const maxSubjects = 4096
 func (r *NATS) Session(feed *Feed) Session {
 	return &natsSession{
 		remote: r, feed: feed, batch: broker.NewAtomicBatch(r.nc), spare: broker.NewAtomicBatch(r.nc), prefix: feed.hubPrefix(r.edge),
-		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{},
+		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{}, seq: feed.Known.Seq,
 	}
 }
 
@@ -151,6 +150,8 @@ func (s *natsSession) MaxEntries() int { return broker.MaxAtomic - 1 }
 
 // Position reads the feed's newest ledger entry at the hub.
 func (s *natsSession) Position(ctx context.Context) (Position, error) {
+	ctx, cancel := s.remote.patience(ctx, askTimeout)
+	defer cancel()
 	msg, err := broker.LastMessage(ctx, s.remote.nc, s.remote.domain, s.feed.hubStream(), s.ledger)
 	if err != nil {
 		if missing := noStream(err, s.feed.hubStream()); missing != nil {
@@ -160,7 +161,7 @@ func (s *natsSession) Position(ctx context.Context) (Position, error) {
 	}
 	s.at, s.newest, s.staged = Position{}, 0, nil
 	if msg == nil {
-		s.met = true
+		s.met, s.seq = true, 0
 		return s.at, nil
 	}
 	e, err := parseLedgerEntry(msg.Data)
@@ -180,19 +181,24 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	lane := s.feed.Lane
 	eras := lane.Eras()
 	i := slices.IndexFunc(eras, func(era store.Era) bool { return era.Epoch == e.Epoch })
+	at := Position{Last: e.Last, Total: e.Total, Expired: e.ExpiredTotal, Seq: s.newest}
 	switch {
-	case i < 0 && (s.pushed || s.feed.Known.Last > 0):
-		// This edge has synced before, and what is there now is not from it.
+	case i < 0 && s.seq != 0 && s.newest > s.seq:
+		// This edge has synced before, and what came after it is not from it.
 		return Position{}, fmt.Errorf("%w: the ledger of %s was last written at %s by epoch %s, this edge's is %s",
 			ErrForeign, s.feed, e.Time.Format(time.RFC3339), e.Epoch, eras[len(eras)-1].Epoch)
-	case i < 0: // an edge whose store was lost begins anew
+	case i < 0:
+		// An edge whose store was lost begins anew; or the hub has gone back to a
+		// time before that.
 		return Position{Last: eras[0].From - 1}, nil
 	case i < len(eras)-1:
-		return Position{Last: min(e.Last, eras[i+1].From-1), Total: e.Total, Expired: e.ExpiredTotal}, nil
+		s.seq, at.Last = s.newest, min(at.Last, eras[i+1].From-1)
+		return at, nil
 	case e.Last <= lane.Opened() || s.met && e.Last <= lane.Last():
 		// Until this process has met the hub, the hub can have no more than was
 		// stored when the lane was opened.
-		return Position{Last: e.Last, Total: e.Total, Expired: e.ExpiredTotal}, nil
+		s.seq = s.newest
+		return at, nil
 	}
 	// The hub has more than this edge ever stored: the store has gone back in
 	// time, by a restore or a power cut without fsync. All that was there when it
@@ -202,8 +208,12 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	if err := lane.NewEra(ctx, lane.Opened()); err != nil {
 		return Position{}, err
 	}
-	return Position{Last: lane.Opened(), Total: e.Total, Expired: e.ExpiredTotal}, nil
+	at.Last = lane.Opened()
+	return at, nil
 }
+
+// At implements [Ahead].
+func (s *natsSession) At() Position { return s.at }
 
 // Push implements [Session].
 func (s *natsSession) Push(ctx context.Context, b *Batch) error { return s.PushAhead(ctx, b, nil) }
@@ -216,10 +226,35 @@ func (s *natsSession) Push(ctx context.Context, b *Batch) error { return s.PushA
 // their commit waits: it expects the ledger entry of this batch, so that nothing
 // of the next is stored if this one is not.
 func (s *natsSession) PushAhead(ctx context.Context, b *Batch, next func() *Batch) error {
+	err := s.push(ctx, b, next)
+	switch {
+	case err == nil:
+		s.remote.trouble.note(s, nil)
+		s.alone = max(0, s.alone-1)
+		return nil
+	case crowded(err):
+		s.alone = aloneFor // others need the room more
+	case refusedBy(err):
+		s.remote.trouble.note(s, err)
+	}
+	return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
+}
+
+// aloneFor is for how many pushes a session that the hub had no room for has one
+// batch under way, instead of two.
+const aloneFor = 100
+
+func (s *natsSession) push(ctx context.Context, b *Batch, next func() *Batch) error {
 	if s.staged != b {
+		if err := s.remote.rate.Take(ctx, s.feed.Kind, s.wireBytes(b)); err != nil {
+			return err
+		}
 		s.stage(s.batch, b)
 	}
 	s.staged = nil
+	under := int64(s.wireBytes(b))
+	s.remote.inFlight.Add(under)
+	defer func() { s.remote.inFlight.Add(-under) }()
 	era, _ := s.feed.Lane.EraOf(b.Last)
 	entry := newLedgerEntry(era, s.at, b, s.remote.now())
 	data, err := json.Marshal(&entry)
@@ -228,24 +263,68 @@ func (s *natsSession) PushAhead(ctx context.Context, b *Batch, next func() *Batc
 	}
 	s.number[0] = formatNumber(b.Last)
 	if err := s.batch.Ask(s.ledger, data, s.newest); err != nil {
-		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
+		return err
 	}
-	var ahead *Batch
-	if next != nil {
-		if ahead = next(); ahead != nil {
-			s.stage(s.spare, ahead)
-		}
-	}
-	seq, err := s.batch.Answer(ctx)
+	ahead, err := s.ahead(ctx, next)
 	if err != nil {
-		return fmt.Errorf("sending %d of %s: %w", len(b.Entries), s.feed, err)
+		return err
 	}
-	s.newest, s.pushed = seq, true
-	s.at = Position{Last: b.Last, Total: entry.Total, Expired: entry.ExpiredTotal}
+	if ahead != nil {
+		n := int64(s.wireBytes(ahead))
+		under += n
+		s.remote.inFlight.Add(n)
+	}
+	wait, cancel := s.remote.patience(ctx, s.remote.wait)
+	defer cancel()
+	seq, err := s.batch.Answer(wait)
+	if err != nil {
+		return err
+	}
+	s.newest, s.seq = seq, seq
+	s.at = Position{Last: b.Last, Total: entry.Total, Expired: entry.ExpiredTotal, Seq: seq}
 	if ahead != nil {
 		s.staged, s.batch, s.spare = ahead, s.spare, s.batch
 	}
 	return nil
+}
+
+// ahead sends the next batch but for its commit, if there is one and the rate
+// lets it soon.
+func (s *natsSession) ahead(ctx context.Context, next func() *Batch) (*Batch, error) {
+	if next == nil || s.alone > 0 {
+		return nil, nil
+	}
+	b := next()
+	if b == nil {
+		return nil, nil
+	}
+	soon, cancel := context.WithTimeout(ctx, aheadTimeout)
+	defer cancel()
+	if err := s.remote.rate.Take(soon, s.feed.Kind, s.wireBytes(b)); err != nil {
+		return nil, ctx.Err()
+	}
+	s.stage(s.spare, b)
+	return b, nil
+}
+
+// aheadTimeout is how long the answer to a push may lie unread while the rate
+// holds the batch behind it back.
+const aheadTimeout = 2 * time.Second
+
+// What a message of a batch takes on the wire beside subject and data, and a
+// ledger entry in all, about, before compression.
+const (
+	messageOverhead = 130
+	ledgerOverhead  = 600
+)
+
+// wireBytes is what a batch takes on the wire.
+func (s *natsSession) wireBytes(b *Batch) int {
+	n := ledgerOverhead
+	for i := range b.Entries {
+		n += len(s.prefix) + len(b.Entries[i].Subject) + len(b.Entries[i].Data) + messageOverhead
+	}
+	return n
 }
 
 // stage publishes a batch but for its commit. The first error is kept for that.

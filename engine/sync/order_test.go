@@ -226,3 +226,34 @@ func wantPipeline(name string) func(*store.Stored) bool {
 		return strings.Contains(string(s.Data), strconv.Quote("pipeline")+":"+strconv.Quote(name))
 	}
 }
+
+// TestOthersMessagesAreNoGap lets messages for another remote pass, go from the
+// edge's disk, and the edge restart, before one comes for this remote: its ledger
+// explains their numbers all the same.
+func TestOthersMessagesAreNoGap(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, hub.Options{})
+	p := newProxy(t, h.leaf())
+	dir := t.TempDir()
+	var before map[string]*sync.FeedSender
+	t.Run("before", func(t *testing.T) {
+		e := startEdge(t, "edge", dir, link("hub", p))
+		r := e.prepare(remoteOptions{want: wantPipeline("a")}).run()
+		e.message(record.Normal, "a", 2)
+		r.until("the first are at the hub", r.drained)
+		e.message(record.Normal, "b", 20)
+		e.waitUntil("the others are passed over", r.drained)
+		r.stop()
+		if err := e.queue.Log().Purge(t.Context(), e.queue.Log().Durable()+1); err != nil {
+			t.Fatal(err)
+		}
+		before = r.feeds
+	})
+	e := startEdge(t, "edge", dir, link("hub", p))
+	r := e.prepare(remoteOptions{want: wantPipeline("a"), known: before}).run()
+	e.message(record.Normal, "a", 3)
+	r.until("the last are at the hub", r.drained)
+	if got := r.audit("queue/normal"); got.Last != 25 || got.AtHub != 5 || len(got.Gaps)+len(got.HubLost) != 0 {
+		t.Errorf("the audit finds %+v", got)
+	}
+}

@@ -32,12 +32,6 @@ type Partial interface {
 	Retry(ctx context.Context) (bool, error)
 }
 
-// troubled is a remote that can be healthy and yet not take what it is sent.
-type troubled interface {
-	// Trouble is why it did not take the newest push of some feed, or nil.
-	Trouble() error
-}
-
 // attempt is [Sender.step] together with what the session has put aside. What a
 // remote puts off makes this feed wait and no other.
 func (s *Sender) attempt(ctx context.Context, f *FeedSender, now bool) (sent bool, wait time.Duration, err error) {
@@ -78,6 +72,7 @@ func (s *Sender) attempt(ctx context.Context, f *FeedSender, now bool) (sent boo
 func (f *FeedSender) follow(at Position, retried bool, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.acknowledged(at)
 	if at.Last > f.at.Last { // a part of the batch was taken
 		f.tries = tries{}
 	}
@@ -96,12 +91,4 @@ func (f *FeedSender) behind() uint64 {
 		return 0
 	}
 	return newest - at.Last
-}
-
-// pushContext bounds a push in time, unless the session does.
-func (f *FeedSender) pushContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := f.session.(Partial); ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, pushTimeout+time.Duration(f.load.bytes/slowestLink)*time.Second)
 }

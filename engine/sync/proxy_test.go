@@ -14,21 +14,25 @@ import (
 type proxy struct {
 	t      *testing.T
 	listen net.Listener
-	target string
 	all    gosync.WaitGroup
 
 	mu      gosync.Mutex
 	changed gosync.Cond
 	state   linkState
+	target  string
 	conns   map[net.Conn]bool
 	dead    map[net.Conn]bool // of conns: what is read of them is lost
 	closed  bool
+	dials   int   // connections that were accepted
+	up      int64 // bytes to the hub
 }
 
 // linkState is what the network does now.
 type linkState struct {
 	refuse  bool          // new connections end at once
+	mute    bool          // new connections are accepted, and nothing is ever said
 	swallow bool          // what the hub says is lost
+	deaf    bool          // what the edge says is lost
 	stall   bool          // nothing moves, and nobody is told
 	delay   time.Duration // of every chunk
 }
@@ -64,6 +68,13 @@ func (p *proxy) cut(then linkState) {
 	p.drop()
 }
 
+// lead makes new connections lead elsewhere.
+func (p *proxy) lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // forget lets the connections that stand die without a word to either side, as a
 // lost address translation does. New ones work.
 func (p *proxy) forget() {
@@ -72,6 +83,13 @@ func (p *proxy) forget() {
 	for c := range p.conns {
 		p.dead[c] = true
 	}
+}
+
+// counts returns how often the edge has dialed, and the bytes it has sent.
+func (p *proxy) counts() (dials int, up int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dials, p.up
 }
 
 // drop is called with mu held.
@@ -103,13 +121,20 @@ func (p *proxy) accept() {
 			return
 		}
 		p.mu.Lock()
-		refuse := p.state.refuse || p.closed
+		refuse, mute, target := p.state.refuse || p.closed, p.state.mute, p.target
+		p.dials++
+		if mute && !refuse {
+			p.conns[edge] = true
+		}
 		p.mu.Unlock()
 		if refuse {
 			_ = edge.Close()
 			continue
 		}
-		hub, err := net.Dial("tcp", p.target)
+		if mute {
+			continue
+		}
+		hub, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = edge.Close()
 			continue
@@ -151,7 +176,12 @@ func (p *proxy) pump(to, from net.Conn, down bool) {
 		if state.delay > 0 {
 			<-time.After(state.delay)
 		}
-		if !dead && (!down || !state.swallow) {
+		if !down {
+			p.mu.Lock()
+			p.up += int64(n)
+			p.mu.Unlock()
+		}
+		if lost := down && state.swallow || !down && state.deaf; !dead && !lost {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}

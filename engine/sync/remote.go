@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/edged/edged/engine/store"
@@ -24,7 +25,16 @@ type Remote interface {
 	Close()
 }
 
-// Session is one feed's way to one remote.
+// troubled is a remote that can be healthy and yet not take what it is sent.
+type troubled interface {
+	// Trouble is why it did not take the newest push of some feed, or nil.
+	Trouble() error
+}
+
+// pinged is a remote that is not [Remote.Reachable] when its connection is dead.
+type pinged interface{ pinged() }
+
+// Session is one feed's way to one remote. It bounds in time what it does.
 type Session interface {
 	// Position asks the remote what it has. It is called first, and again after
 	// every error.
@@ -40,6 +50,8 @@ type Session interface {
 // settled.
 type Ahead interface {
 	Session
+	// At is the position after the last call.
+	At() Position
 	// PushAhead is Push. Before it waits for the answer it calls next once for the
 	// batch that will be pushed after this one; nil: it is not known yet. After an
 	// error of PushAhead that batch is void.
@@ -53,6 +65,7 @@ type Batch struct {
 	Last      uint64      // everything up to this number is settled with it
 	Elsewhere [][2]uint64 // numbers that belong to other remotes
 	Discarded [][2]uint64 // numbers that were dropped by policy
+	HubLost   [][2]uint64 // numbers that the remote had and lost, and that are not kept here
 	Expired   [][2]uint64 // numbers that have passed their time to live
 }
 
@@ -75,6 +88,37 @@ func (b Backoff) Wait(n int) time.Duration {
 		random = rand.Float64
 	}
 	return time.Duration(random() * float64(most))
+}
+
+// trouble keeps, by session, why the newest push was not taken. The zero value
+// is ready; its methods may be called from any goroutine.
+type trouble struct {
+	mu sync.Mutex
+	by map[any]error
+}
+
+// note sets or, with nil, clears a session's trouble.
+func (t *trouble) note(session any, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil {
+		t.by = map[any]error{}
+	}
+	if err == nil {
+		delete(t.by, session)
+	} else {
+		t.by[session] = err
+	}
+}
+
+// any returns one session's trouble: others have most likely the same cause.
+func (t *trouble) any() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, err := range t.by {
+		return err
+	}
+	return nil
 }
 
 func formatNumber(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -14,10 +14,6 @@ import (
 )
 
 const (
-	askTimeout = 10 * time.Second // for a position
-	// A push may take pushTimeout and a second more for every slowestLink bytes.
-	pushTimeout = 30 * time.Second
-	slowestLink = 4 << 10
 	// messageBatch and messageBytes bound one push of messages.
 	messageBatch = 100
 	messageBytes = 256 << 10
@@ -33,6 +29,7 @@ type SenderOptions struct {
 	Monitor *Monitor
 	Logger  *slog.Logger
 	Backoff Backoff // after a failed push; zero: 1 s to 5 min
+	Rate    *Rate   // what the remote's sessions take from; bounds a push to a chunk
 	Now     func() time.Time
 	// Changed returns channels that are closed when there is something new in
 	// one of the feeds' logs.
@@ -67,11 +64,14 @@ type FeedSender struct {
 	later    time.Time // nothing is tried before
 	opened   bool      // the session knows its position
 	failures int       // in a row
+	window   window
 
 	mu       sync.Mutex
 	at       Position
-	base     *Position // what the remote had when this process first asked
-	next     uint64    // stream sequence from which on the log is needed; 0: not known
+	past     Past
+	met      bool   // this process has asked the remote what it has
+	sent     uint64 // entries that the remote has taken since
+	next     uint64 // stream sequence from which on the log is needed; 0: not known
 	lastSync time.Time
 	lastErr  error
 	tries    tries
@@ -91,12 +91,18 @@ func NewSender(opts SenderOptions) *Sender {
 // Add adds a feed before Run. Feeds of messages are added highest priority
 // first. every is the time between rounds, 0: a batch goes when it is due.
 func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, load: &load{}, spare: &load{}}
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, past: feed.Past, lastSync: feed.LastSync, load: &load{}, spare: &load{}}
+	if feed.LastError != "" {
+		f.lastErr = errors.New(feed.LastError)
+	}
 	if feed.Kind == Messages {
 		f.policy = batch.Policy{MaxRecords: messageBatch, MaxBytes: messageBytes}
 		s.messages = append(s.messages, f)
 	} else {
 		s.records = append(s.records, f)
+	}
+	if chunk := s.opts.Rate.Chunk(); chunk > 0 {
+		f.policy.MaxBytes = min(f.policy.MaxBytes, chunk)
 	}
 	return f
 }
@@ -190,8 +196,6 @@ func sleep(ctx context.Context, wake []<-chan struct{}, poke <-chan struct{}, wa
 }
 
 func (s *Sender) open(ctx context.Context, f *FeedSender) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	if f.session == nil {
 		f.session = s.opts.Remote.Session(f.Feed)
 	}
@@ -199,22 +203,46 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 	if err != nil {
 		return err
 	}
+	f.window.begin()
+	f.ahead, f.round, f.later = nil, time.Time{}, time.Time{}
+	f.load.reset(at.Last)
+	f.mu.Lock()
+	was, acked, met := f.at, f.past.Acked, f.met
+	f.acknowledged(at)
+	goneBack := at.Last < acked
+	if at.Last == acked && was.Last > acked {
+		// All in between belonged to other remotes, and may be gone by now.
+		f.load.last, f.load.skipped = was.Last, [][2]uint64{{acked + 1, was.Last}}
+		at.Last = was.Last
+	}
+	if at != was {
+		f.next = 0
+	}
+	f.at, f.met, f.lastErr = at, true, nil
+	f.mu.Unlock()
 	if f.reader == nil {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
 	}
 	f.reader.Seek(at.Last)
-	f.load.reset(at.Last)
-	f.ahead, f.round, f.later = nil, time.Time{}, time.Time{}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if at != f.at {
-		f.next = 0
+	if goneBack {
+		s.opts.Logger.Error("the remote has gone back: a restored backup, or a stream made anew; what it lost is sent again as far as it is kept",
+			"feed", f.Feed.String(), "had", acked, "has", at.Last)
+		if met { // other feeds may not have noticed
+			s.opts.Monitor.Renew(errRenewed)
+		}
 	}
-	if f.base == nil {
-		f.base = &at
-	}
-	f.at, f.lastErr = at, nil
 	return nil
+}
+
+// acknowledged notes a position that the remote itself has told. It is called
+// with mu held.
+func (f *FeedSender) acknowledged(at Position) {
+	if f.met && at.Total > f.at.Total {
+		f.sent += at.Total - f.at.Total
+	}
+	f.at.Total = at.Total
+	f.past.Acked = at.Last
+	f.past.Had = max(f.past.Had, at.Last)
 }
 
 const idle = time.Hour
@@ -269,15 +297,29 @@ func (s *Sender) try(ctx context.Context, f *FeedSender, now bool) (sent bool, w
 	if err == nil || ctx.Err() != nil {
 		return sent, wait
 	}
-	wait = s.opts.Backoff.Wait(f.failures)
+	backoff := s.opts.Backoff
+	if crowded(err) {
+		backoff = Backoff{Base: min(crowdedBase, backoff.Base), Max: min(crowdedMax, backoff.Max), Float64: backoff.Float64}
+	}
+	wait = backoff.Wait(f.failures)
 	f.failures++
 	f.opened, f.later = false, clock.Add(wait)
+	if crowded(err) {
+		s.opts.Logger.Debug("the hub has too many batches under way, trying again", "feed", f.Feed.String(), "in", wait)
+		return sent, wait
+	}
 	f.note(err)
 	f.tried(f.later)
 	s.opts.Logger.Warn("sync failed, trying again", "feed", f.Feed.String(), "in", wait.Round(time.Millisecond), "error", err)
 	s.opts.Monitor.Failed(err)
 	return sent, wait
 }
+
+// How a feed backs off that a hub has no room for: others are served meanwhile.
+const (
+	crowdedBase = 50 * time.Millisecond
+	crowdedMax  = 5 * time.Second
+)
 
 // step sends one batch of f if one is due, or says how long that may take.
 func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, wait time.Duration, err error) {
@@ -298,7 +340,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 	}
 	l.expire(f.Feed, clock)
-	b := l.batch(f.Feed.Lane)
+	b := f.batch(l)
 	if len(l.entries)+len(b.Discarded)+len(b.Expired) == 0 && len(l.skipped) < maxRanges {
 		f.settle()
 		if f.every > 0 {
@@ -307,15 +349,18 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 		}
 		return false, idle, nil
 	}
-	due, wait := f.policy.Due(len(l.entries), l.bytes, clock.Sub(l.oldest))
+	due, wait := f.due(l, clock.Sub(l.oldest))
 	if !due && !now && l.made == nil && len(l.entries) > 0 {
 		return false, wait, nil
 	}
-	push, cancel := f.pushContext(ctx)
-	defer cancel()
-	if err := f.push(push, b, clock); err != nil {
+	begun := s.opts.Now()
+	if err := f.push(ctx, b, clock); err != nil {
+		if !refusedBy(err) {
+			f.window.failed(l.bytes)
+		}
 		return false, 0, err
 	}
+	f.window.took(s.opts.Now().Sub(begun), l.bytes)
 	f.pushed(b, s.opts.Now())
 	s.progress.Broadcast()
 	return true, 0, nil
@@ -334,108 +379,13 @@ func (f *FeedSender) push(ctx context.Context, b *Batch, now time.Time) error {
 		l.reset(b.Last)
 		failed = f.fill(ctx, now, l)
 		f.ahead = l // what is read stays read, due or not
-		if due, _ := f.policy.Due(len(l.entries), l.bytes, 0); !due || failed != nil {
+		if due, _ := f.due(l, 0); !due || failed != nil {
 			return nil
 		}
-		l.made = l.batch(f.Feed.Lane)
+		l.made = f.batch(l)
 		return l.made
 	})
 	return errors.Join(err, failed)
-}
-
-// load is a batch in the making.
-type load struct {
-	after   uint64 // everything up to this number went before it
-	last    uint64 // it reaches up to this number
-	entries []store.Stored
-	skipped [][2]uint64 // numbers for other remotes
-	expired [][2]uint64 // numbers past their time to live
-	bytes   int
-	oldest  time.Time // when its oldest entry was first seen
-	made    *Batch    // it is on its way as this batch
-}
-
-func (l *load) reset(after uint64) {
-	clear(l.entries)
-	*l = load{after: after, last: after, entries: l.entries[:0]}
-}
-
-// batch is the load as it goes.
-func (l *load) batch(lane *store.Lane) *Batch {
-	if l.made != nil {
-		return l.made
-	}
-	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped, Expired: l.expired}
-	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
-		b.Discarded = lane.Discarded(l.after+1, l.last)
-		if gone := lane.Expired(l.after+1, l.last); len(gone) > 0 {
-			b.Expired = mergeRanges(b.Expired, gone)
-		}
-	}
-	return b
-}
-
-// expire takes out what has passed its time to live while it waited to be sent.
-func (l *load) expire(feed *Feed, now time.Time) {
-	if feed.Expires == nil || l.made != nil {
-		return
-	}
-	kept := l.entries[:0]
-	for _, e := range l.entries {
-		if !feed.expired(&e, now) {
-			kept = append(kept, e)
-			continue
-		}
-		l.bytes -= len(e.Data)
-		l.expired = addNumber(l.expired, e.Number)
-	}
-	clear(l.entries[len(kept):])
-	if l.entries = kept; len(l.expired) > 1 {
-		l.expired = mergeRanges(l.expired)
-	}
-}
-
-// maxRanges bounds how many ranges of numbers a batch names beside its entries.
-const maxRanges = 1000
-
-// fill reads until the load is full or nothing more is there.
-func (f *FeedSender) fill(ctx context.Context, now time.Time, l *load) error {
-	most := min(f.policy.MaxRecords, f.session.MaxEntries())
-	for len(l.entries) < most && l.bytes < f.policy.MaxBytes && len(l.skipped)+len(l.expired) < maxRanges {
-		n := len(l.entries)
-		// A batch belongs to one era: the ledger entry names its epoch.
-		at, _, _ := f.Status()
-		_, last := f.Feed.Lane.EraOf(max(at.Last, l.after) + 1)
-		if f.reader.Number() >= last {
-			return nil
-		}
-		most := int(min(uint64(most), uint64(n)+last-f.reader.Number()))
-		var err error
-		if l.entries, err = f.reader.Read(ctx, most-n, f.policy.MaxBytes-l.bytes, l.entries); err != nil {
-			return err
-		}
-		l.last = f.reader.Number()
-		got := l.entries[n:]
-		if len(got) == 0 {
-			return nil
-		}
-		if n == 0 {
-			l.oldest = now
-		}
-		kept := n
-		for i := range got {
-			if f.Feed.Want == nil || f.Feed.Want(&got[i]) {
-				l.entries[kept] = got[i]
-				l.bytes += len(got[i].Data)
-				kept++
-			} else {
-				l.skipped = addNumber(l.skipped, got[i].Number)
-			}
-		}
-		l.entries = l.entries[:kept]
-		l.expire(f.Feed, now)
-	}
-	return nil
 }
 
 // settle notes that everything read belonged to other remotes.
@@ -447,14 +397,17 @@ func (f *FeedSender) settle() {
 
 func (f *FeedSender) pushed(b *Batch, now time.Time) {
 	l := f.load
-	n := len(l.entries)
 	f.mu.Lock()
+	if session, ok := f.session.(Ahead); ok {
+		at := session.At()
+		f.acknowledged(at)
+		f.at = at
+	}
 	f.at.Last, f.next, f.tries = l.last, 0, tries{}
-	if n > 0 {
+	if n := len(l.entries); n > 0 {
 		f.next = l.entries[n-1].Next
 	}
-	f.at.Total += uint64(n)
-	f.at.Expired += CountRanges(b.Expired)
+	f.past.Lost = addRanges(f.past.Lost, b.HubLost)
 	f.lastSync, f.lastErr = now, nil
 	f.mu.Unlock()
 	l.reset(l.last)
@@ -487,10 +440,14 @@ func (f *FeedSender) Status() (at Position, lastSync time.Time, lastErr error) {
 func (f *FeedSender) Sent() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.base == nil {
-		return 0
-	}
-	return f.at.Total - f.base.Total
+	return f.sent
+}
+
+// Past returns what is known of the remote beside its position.
+func (f *FeedSender) Past() Past {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.past
 }
 
 // Waiting returns how many entries the remote has yet to settle, those put

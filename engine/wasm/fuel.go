@@ -44,8 +44,12 @@ func (inst *instance) begin(ctx context.Context, limit time.Duration, budget int
 	}
 }
 
-// used returns how much fuel the guest has taken since begin.
+// used returns how much fuel the guest has taken since begin; 0: it is not
+// metered.
 func (inst *instance) used() int64 {
+	if inst.fuel == nil {
+		return 0
+	}
 	return inst.allowance.granted - int64(inst.fuel.Get()) + inst.allowance.charged
 }
 

@@ -41,6 +41,10 @@ type Options struct {
 	// Workers bounds the instances of one plugin that exist at a time, and so
 	// the calls of [Plugin.Transform] that run in parallel. Zero: GOMAXPROCS.
 	Workers int
+	// Unmetered leaves modules as they are: nothing bounds the time or fuel of
+	// a guest, and Stats.Fuel stays 0. It is for measuring what metering costs,
+	// with plugins that are known to return.
+	Unmetered bool
 }
 
 // Host owns the runtime that all plugins share. It is safe for many
@@ -52,6 +56,7 @@ type Host struct {
 	workers int
 	config  func(key string) ([]byte, bool)
 	now     func() time.Time
+	metered bool
 
 	mu      sync.Mutex
 	plugins map[*Plugin]struct{}
@@ -60,7 +65,7 @@ type Host struct {
 
 // NewHost starts a runtime. Close it after the last use of its plugins.
 func NewHost(ctx context.Context, opts Options) (*Host, error) {
-	h := &Host{log: opts.Logger, workers: opts.Workers, config: opts.Config, now: opts.Now, plugins: map[*Plugin]struct{}{}}
+	h := &Host{log: opts.Logger, workers: opts.Workers, config: opts.Config, now: opts.Now, plugins: map[*Plugin]struct{}{}, metered: !opts.Unmetered}
 	if h.now == nil {
 		h.now = time.Now
 	}

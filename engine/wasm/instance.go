@@ -119,6 +119,9 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 		return err // mod is an interface that holds a nil pointer then
 	}
 	inst.mod = mod
+	if !p.host.metered {
+		return nil
+	}
 	var ok bool
 	if inst.fuel, ok = mod.ExportedGlobal(meter.ExportName).(api.MutableGlobal); !ok {
 		return fmt.Errorf("the rewritten module has no %s", meter.ExportName)
@@ -128,6 +131,9 @@ func (inst *instance) instantiate(ctx context.Context) (err error) {
 
 func (inst *instance) applyConfig(ctx context.Context) error {
 	config := inst.plugin.config
+	if inst.plugin.unconfigured {
+		return nil
+	}
 	if inst.configure == nil {
 		if config != nil && inst.extism == nil {
 			return fmt.Errorf("it takes no config, but one is given: it does not export %s", exportConfigure)

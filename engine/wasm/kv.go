@@ -24,8 +24,8 @@ const (
 // KV holds the keys of one plugin in one pipeline: what kv_get, kv_put and
 // kv_del reach. [Plugin.Transform] changes it through [Output.KV]; a call that
 // fails leaves it as it was. Whoever owns it makes changes durable together with
-// the records of the calls: [KV.Encode] and then [KV.Keep], or [KV.Undo] when
-// they were not stored or a Transform returned an error. It serves one goroutine
+// the records of the calls: [KV.EncodeChanges] or [KV.Encode] and then [KV.Keep], or
+// [KV.Undo] when they were not stored or a Transform returned an error. It serves one goroutine
 // at a time.
 type KV struct {
 	quota   int
@@ -168,44 +168,73 @@ func (kv *KV) del(key []byte, now int64) bool {
 	return true
 }
 
-const kvVersion = 1
+// What an encoding begins with.
+const (
+	kvAll     = 1
+	kvChanges = 2
+)
 
-// Encode returns all keys in a form that [KV.Decode] reads: a version, then for
-// every key in order its length, the value's length, when it expires, the key
-// and the value. Numbers are varints.
+// Encode returns all keys in a form that [KV.Decode] reads: a byte 1, then for
+// every key in order its length, the value's length and 1, when it expires, the
+// key and the value. Numbers are varints.
 func (kv *KV) Encode() []byte {
-	b := append(make([]byte, 0, kv.bytes+1), kvVersion)
+	b := append(make([]byte, 0, kv.bytes+1), kvAll)
 	for _, key := range slices.Sorted(maps.Keys(kv.entries)) {
-		e := kv.entries[key]
-		b = binary.AppendUvarint(b, uint64(len(key)))
-		b = binary.AppendUvarint(b, uint64(len(e.value)))
-		b = binary.AppendVarint(b, e.expires)
-		b = append(append(b, key...), e.value...)
+		b = appendKV(b, key, kv.entries[key])
 	}
 	return b
 }
 
-// Decode replaces all keys by those that Encode wrote; none for no data. What
-// was stored is read whatever the quota says now.
-func (kv *KV) Decode(data []byte) error {
-	entries, bytes := map[string]kvEntry{}, 0
-	if len(data) > 0 && data[0] != kvVersion {
-		return fmt.Errorf("reading a plugin's keys: version %d is not known", data[0])
+// EncodeChanges returns what has changed since the last Keep, as [KV.Encode]
+// returns all keys, but with a byte 2, and a 0 for the value's length of a key
+// that was removed.
+func (kv *KV) EncodeChanges() []byte {
+	b := []byte{kvChanges}
+	for _, key := range slices.Sorted(maps.Keys(kv.batch)) {
+		if e, ok := kv.entries[key]; ok {
+			b = appendKV(b, key, e)
+		} else {
+			b = append(binary.AppendUvarint(b, uint64(len(key))), 0, 0)
+			b = append(b, key...)
+		}
 	}
-	for data = data[min(1, len(data)):]; len(data) > 0; {
-		var key []byte
+	return b
+}
+
+func appendKV(b []byte, key string, e kvEntry) []byte {
+	b = binary.AppendUvarint(b, uint64(len(key)))
+	b = binary.AppendUvarint(b, uint64(len(e.value))+1)
+	b = binary.AppendVarint(b, e.expires)
+	return append(append(b, key...), e.value...)
+}
+
+// Decode takes over what was encoded: all keys in place of those that are there,
+// or changes on top of them. What was stored is read whatever the quota says now.
+// After an error nothing has changed; without one there is nothing to Undo.
+func (kv *KV) Decode(data []byte) error {
+	if len(data) == 0 || data[0] != kvAll && data[0] != kvChanges {
+		return errors.New("reading a plugin's keys: this is no form of them that is known")
+	}
+	to := &KV{entries: map[string]kvEntry{}}
+	if data[0] == kvChanges {
+		to.entries, to.bytes = maps.Clone(kv.entries), kv.bytes
+	}
+	seen := map[string]bool{}
+	for data = data[1:]; len(data) > 0; {
+		var key string
 		var e kvEntry
+		var exists bool
 		var err error
-		if key, e, data, err = nextKV(data); err != nil {
+		if key, e, exists, data, err = nextKV(data); err != nil {
 			return err
 		}
-		if _, twice := entries[string(key)]; twice {
+		if seen[key] {
 			return fmt.Errorf("reading a plugin's keys: %q is there twice", key)
 		}
-		entries[string(key)] = e
-		bytes += kvSize(string(key), e)
+		seen[key] = true
+		to.replace(key, e, exists)
 	}
-	kv.entries, kv.bytes = entries, bytes
+	kv.entries, kv.bytes = to.entries, to.bytes
 	clear(kv.call)
 	clear(kv.batch)
 	return nil
@@ -213,21 +242,23 @@ func (kv *KV) Decode(data []byte) error {
 
 var errKVData = errors.New("reading a plugin's keys: they end too early or are damaged")
 
-func nextKV(data []byte) (key []byte, e kvEntry, rest []byte, err error) {
-	var lengths [2]uint64
-	for i := range lengths {
-		v, n := binary.Uvarint(data)
-		if n <= 0 || v > maxKVValue {
-			return nil, e, nil, errKVData
-		}
-		lengths[i], data = v, data[n:]
+func nextKV(data []byte) (key string, e kvEntry, exists bool, rest []byte, err error) {
+	size, n := binary.Uvarint(data)
+	data = data[max(n, 0):]
+	value, m := binary.Uvarint(data)
+	data = data[max(m, 0):]
+	expires, k := binary.Varint(data)
+	if n <= 0 || m <= 0 || k <= 0 || size == 0 || size > maxKVKey || value > maxKVValue+1 {
+		return "", e, false, nil, errKVData
 	}
-	expires, n := binary.Varint(data)
-	if n <= 0 || uint64(len(data)-n) < lengths[0]+lengths[1] || lengths[0] == 0 || lengths[0] > maxKVKey {
-		return nil, e, nil, errKVData
+	data = data[k:]
+	if exists = value > 0; exists {
+		value--
 	}
-	data = data[n:]
-	key, data = data[:lengths[0]], data[lengths[0]:]
-	e = kvEntry{value: slices.Clone(data[:lengths[1]]), expires: expires}
-	return key, e, data[lengths[1]:], nil
+	if uint64(len(data)) < size+value {
+		return "", e, false, nil, errKVData
+	}
+	key, data = string(data[:size]), data[size:]
+	e = kvEntry{value: slices.Clone(data[:value]), expires: expires}
+	return key, e, exists, data[value:], nil
 }

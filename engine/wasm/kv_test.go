@@ -150,6 +150,7 @@ func TestKVMemoryIsBounded(t *testing.T) {
 func TestKVModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	kv := NewKV(4096)
+	follows := NewKV(4096) // by changes alone
 	batch := map[string]string{}
 	for range 300 {
 		done := maps.Clone(batch)
@@ -175,6 +176,11 @@ func TestKVModel(t *testing.T) {
 			}
 		}
 		if rng.IntN(4) > 0 {
+			if changes := kv.EncodeChanges(); kv.Changed() != (len(changes) > 1) {
+				t.Fatalf("changes of %d bytes, changed: %v", len(changes), kv.Changed())
+			} else if err := follows.Decode(changes); err != nil {
+				t.Fatal(err)
+			}
 			kv.Keep()
 			batch = done
 		} else {
@@ -191,6 +197,9 @@ func TestKVModel(t *testing.T) {
 		if diff := cmp.Diff(batch, got); diff != "" {
 			t.Fatal(diff)
 		}
+		if !bytes.Equal(follows.Encode(), kv.Encode()) || follows.bytes != kv.bytes {
+			t.Fatal("changes alone lead elsewhere")
+		}
 		if _, size := kv.Len(); size != read.bytes {
 			t.Fatalf("%d bytes are counted, there are %d", size, read.bytes)
 		}
@@ -203,9 +212,15 @@ func FuzzKVDecode(f *testing.F) {
 	kv.put([]byte("b"), nil, 1<<40, 0)
 	f.Add(kv.Encode())
 	f.Add([]byte{})
-	f.Add([]byte{kvVersion, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0})
+	kv.Keep()
+	kv.del([]byte("a"), 0)
+	kv.put([]byte("c"), []byte("3"), 0, 0)
+	kv.endCall(true)
+	f.Add(kv.EncodeChanges())
+	f.Add([]byte{kvAll, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		kv := NewKV(0)
+		kv.put([]byte("a"), []byte("before"), 0, 0)
 		if kv.Decode(data) != nil {
 			return
 		}

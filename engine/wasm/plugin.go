@@ -34,6 +34,8 @@ type Plugin struct {
 	// transforms and impure say what the module can be used for.
 	transforms bool
 	impure     error
+	// unconfigured: instances are started without edged_configure.
+	unconfigured bool
 	// extism is set for a module of the Extism ABI; extismReturns says whether
 	// its function returns a code.
 	extism        *Extism
@@ -107,6 +109,7 @@ func newPlugin(h *Host, m Module, limits Limits, compiled wazero.CompiledModule,
 		transforms: compiled.ExportedFunctions()[exportTransform] != nil,
 		impure:     pure(compiled),
 	}
+	p.unconfigured = m.Unconfigured
 	p.batch.Store(callItems)
 	if p.extism = m.Extism; p.extism != nil {
 		p.extismReturns = len(compiled.ExportedFunctions()[m.Extism.Function].ResultTypes()) > 0

@@ -4,6 +4,11 @@ edge {
   data_dir   = "var/data"
   durability = "relaxed"
   max_bytes  = "1.5GiB"
+
+  api {
+    listen = "127.0.0.1:8090"
+    token  = "secret"
+  }
 }
 
 remote "nats" "hub" {
@@ -102,5 +107,22 @@ pipeline "cold_chain" {
 pipeline "motes" {
   collect "generator" "fridge" {
     payload = {}
+  }
+}
+
+pipeline "settings" {
+  store "keyed" {
+    key      = "${record.data_type}/${record.id}"
+    conflict = [plugin.own, "latest_wins"]
+    interest = ["setpoint/*", "order/>"]
+
+    data_type "order" {
+      conflict  = plugin.own
+      on_delete = "manual"
+    }
+  }
+
+  sync {
+    to = remote.nats.hub
   }
 }
