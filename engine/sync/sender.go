@@ -341,7 +341,7 @@ func (s *Sender) step(ctx context.Context, f *FeedSender, now bool) (sent bool, 
 	}
 	l.expire(f.Feed, clock)
 	b := f.batch(l)
-	if len(l.entries)+len(b.Discarded)+len(b.Expired) == 0 && len(l.skipped) < maxRanges {
+	if len(l.entries)+len(b.Discarded)+len(b.Expired)+len(b.Lost) == 0 && len(l.skipped) < maxRanges {
 		f.settle()
 		if f.every > 0 {
 			f.round = clock.Add(f.every)
