@@ -16,6 +16,7 @@ c() {
     -I "$sdk/c" "$sdk/c/$2" -o "$out/c/$1.wasm"
 }
 c vectors test/vectors.c
+c merge test/merge.c
 c readings examples/readings.c
 c counter examples/counter.c
 c fahrenheit template/transform/plugin.c
@@ -50,7 +51,7 @@ wait
   /usr/bin/cargo build --quiet --offline --release --target wasm32-unknown-unknown --examples
 )
 mkdir -p "$out/rust"
-for name in counter fahrenheit readings vectors work_order; do
+for name in counter fahrenheit merge readings vectors work_order; do
   cp "$tmp/rust/wasm32-unknown-unknown/release/examples/$name.wasm" "$out/rust/"
 done
 
