@@ -34,6 +34,7 @@ type Store struct {
 	log    *slog.Logger
 	broker *broker.Broker
 	nc     *nats.Conn
+	saved  map[string]savedPosition   // by what saveState calls them
 	passed map[record.Priority]uint64 // by every remote, as last saved
 }
 
@@ -99,6 +100,7 @@ func (s *Store) readPassed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.saved = saved
 	log, err := queue.OpenMessages(ctx, s.nc, s.log)
 	if err != nil {
 		// Damaged or not there: what is there to be seen is shown as waiting.

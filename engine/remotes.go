@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	gosync "sync"
 	"time"
 
 	"github.com/edged/edged/engine/batch"
@@ -33,6 +34,9 @@ type remote struct {
 type feed struct {
 	*sync.FeedSender
 	pipeline *pipeline // nil: messages
+
+	mu     gosync.Mutex
+	oldest oldestWaiting
 }
 
 // openHubs starts the embedded hubs and returns the links of all NATS remotes.
@@ -149,7 +153,7 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 
 func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
 	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
-		f.Known, f.Past = e.state.position(r.cfg.Name, f)
+		e.state.recall(r.cfg.Name, f)
 		sender := r.sender.Add(f, policy, every)
 		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
 	}

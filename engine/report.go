@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/sync"
@@ -35,11 +34,7 @@ func (c Counts) since(base Counts) Counts {
 // counts returns a pipeline's totals. A record is synced when every remote of
 // the pipeline has it.
 func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
-	n := p.lane.Counts()
-	c = Counts{
-		Collected: n.Collected, Transformed: n.Transformed, Stored: p.lane.Last(),
-		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped, Discarded: n.Discarded,
-	}
+	c = laneCounts(p.lane)
 	first := true
 	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
@@ -77,9 +72,13 @@ func (e *Engine) totals() (c Counts) {
 	return c
 }
 
-// Status may be called at any time from any goroutine.
+// Status may be called at any time from any goroutine, and often: it reads from
+// disk only where the oldest records stand, when that has changed.
 func (e *Engine) Status() Status {
+	ctx, cancel := context.WithTimeout(context.Background(), statTimeout)
+	defer cancel()
 	s := Status{
+		Running:  true,
 		DeviceID: e.config().Edge.DeviceID, DataDir: e.dataDir, Version: e.opts.Version,
 		Started: e.started.UTC(), Time: e.now().UTC(), Totals: e.totals(),
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
@@ -98,18 +97,17 @@ func (e *Engine) Status() Status {
 		c, sent, waiting := e.counts(p)
 		s.ThisRun.SyncedRecords += sent
 		s.Waiting += waiting
-		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Alerts: p.rules.Stats()}
+		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Released: p.lane.Released(), Alerts: p.rules.Stats()}
+		ps.Kept, ps.Syncs = e.pipelineKept(ctx, p, s.Time)
 		for _, src := range p.sources {
 			ps.Sources = append(ps.Sources, src.status())
 		}
-		for _, r := range e.remotes() {
-			for _, f := range r.feeds {
-				if f.pipeline == p {
-					ps.Syncs = append(ps.Syncs, e.syncStatus(r, f))
-				}
-			}
-		}
 		s.Pipelines = append(s.Pipelines, ps)
+	}
+	for _, lane := range e.removedLanes() {
+		if ps := e.removedStatus(ctx, lane); ps.Kept.Records > 0 || len(ps.Released) > 0 {
+			s.Pipelines = append(s.Pipelines, ps)
+		}
 	}
 	for _, r := range e.remotes() {
 		state, since, err := r.monitor.State()
@@ -131,20 +129,8 @@ func (e *Engine) Status() Status {
 	}
 	s.Queue.Waiting += e.unmoved(s.Totals.Messages)
 	s.Waiting += s.Queue.Waiting
+	s.DeadLetters = deadLettersStatus(e.queue.DeadLetters())
 	s.Plugins = e.pluginStatus()
-	return s
-}
-
-func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
-	at, last, err := f.Status()
-	s := SyncStatus{Remote: r.cfg.Name, SyncedRecords: at.Total, Waiting: f.Waiting(), LastSync: last.UTC()}
-	if last.IsZero() {
-		s.LastSync = time.Time{}
-	}
-	if err != nil {
-		s.LastError = err.Error()
-	}
-	s.HubLost = f.Past().Lost
 	return s
 }
 
@@ -199,8 +185,9 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 		row.Synced = found.Last
 	}
 	// What the edge was told is settled and the hub does not know is lost.
-	if at, _, _ := f.Status(); at.Last > row.Synced {
-		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
+	// Up to the position all may belong to other remotes; of that it knows nothing.
+	if acked := f.Past().Acked; acked > row.Synced {
+		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, acked})
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ wait
     "rustc 1.63.0"*) ;;
     *) echo "sdk: the Rust modules are built with rustc 1.63.0, Debian 12's, not $(/usr/bin/rustc --version)" >&2; exit 1 ;;
   esac
-  export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$tmp/rust" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-14
+  export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$tmp/rust"
   export RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$sdk/rust=edged"
   /usr/bin/cargo build --quiet --offline --release --target wasm32-unknown-unknown --examples
 )

@@ -29,13 +29,17 @@ resolve conflicts. All of it works offline, and on the same host that runs
 plugins in a pipeline: same limits, same checks.
 
 FILE is a .wasm file, or builtin:NAME for a plugin that edged ships.`,
-		Example: `  # What is it, and what does it do with my records?
+		Example: `  # From an empty folder to a plugin that works
+  edged plugin new --lang assemblyscript && edged plugin build && edged plugin test
+
+  # What is it, and what does it do with my records?
   edged plugin inspect builtin:dew_point
   edged plugin test builtin:dew_point --records readings.ndjson
 
   # Is it fit for devices that nobody watches?
   edged plugin verify my-plugin.wasm`,
-	}, newPluginInspectCommand(), newPluginTestCommand(), newPluginVerifyCommand(), newPluginBenchCommand())
+	}, newPluginNewCommand(), newPluginBuildCommand(), newPluginTestCommand(), newPluginVerifyCommand(), newPluginBenchCommand(),
+		newPluginInspectCommand(), newPluginKeygenCommand(), newPluginSignCommand())
 }
 
 const builtinPrefix = "builtin:"

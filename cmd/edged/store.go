@@ -20,15 +20,16 @@ import (
 func newStoreCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "store",
-		Short: "Check and export what is stored, while the edge does not run",
+		Short: "Check, export and give up what is stored",
 		Long: `Check what an edge has stored, or write it out, while the edge does not run:
-after a crash, a power cut, or from a device that came back from the field.
+after a crash, a power cut, or from a device that came back from the field. Give
+up what nobody wants any more, whether it runs or not.
 
 Opening a data directory recovers it as 'edged run' would: what was cut off at
 the end of a file is left out for good. For evidence, work on a copy.`,
 		Example: `  edged store verify --data-dir /var/lib/edged
   edged store export --data-dir /mnt/card/data --pipeline cold_chain -o records.ndjson`,
-	}, newStoreVerifyCommand(), newStoreExportCommand())
+	}, newStoreVerifyCommand(), newStoreExportCommand(), newStoreReleaseCommand())
 }
 
 func newStoreVerifyCommand() *cobra.Command {

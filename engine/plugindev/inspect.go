@@ -33,6 +33,8 @@ type Report struct {
 	// MeteredBytes is its size once it meters itself; 0: it cannot be metered.
 	MeteredBytes int      `json:"metered_bytes"`
 	Producers    []string `json:"producers,omitempty"`
+	// Signature is what stands beside the module; nil: nobody looked.
+	Signature *SignatureState `json:"signature,omitempty"`
 	// ConfigError is what the module says of the config it was given, or of none
 	// when none was; empty: it accepts it.
 	ConfigError string `json:"config_error,omitempty"`

@@ -14,9 +14,6 @@ import (
 	"github.com/edged/edged/engine/wasm/meter"
 )
 
-// ModuleFile is the name of the module in a plugin's folder.
-const ModuleFile = "plugin.wasm"
-
 // TestTime is the time that a plugin is told in a test that says no other, so
 // that what comes out is the same every day.
 const TestTime = "2026-01-01T00:00:00Z"

@@ -27,8 +27,9 @@ type commit struct {
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
 	// Expired are likewise those that were dropped because they had passed their
 	// time to live.
-	Expired [][2]uint64 `json:"expired,omitempty"`
-	Evicted [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
+	Expired  [][2]uint64 `json:"expired,omitempty"`
+	Evicted  [][2]uint64 `json:"evicted,omitempty"`  // likewise by a log that drops its oldest (I7)
+	Released []Release   `json:"released,omitempty"` // those of Discarded that were given up on request
 	// States has the stream sequence of the newest pack that holds a part of each
 	// state; 0: this one.
 	States map[string]uint64 `json:"states,omitempty"`
@@ -219,6 +220,10 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		for _, d := range g.evict {
 			c.next.Counts.Evicted += d[1] - d[0] + 1
 			c.next.Evicted = addRange(c.next.Evicted, d)
+		}
+		if g.release != nil {
+			all := append(slices.Clone(c.next.Released), *g.release)
+			c.next.Released = all[max(0, len(all)-maxDiscarded):]
 		}
 		if g.era != nil {
 			eras := append(slices.Clone(c.next.Eras), *g.era)

@@ -194,6 +194,14 @@ func (l *Lane) GivenUp() uint64 {
 	return 0
 }
 
+// Released returns what was given up on request, oldest first; only so many are
+// remembered.
+func (l *Lane) Released() []Release {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.state.Released)
+}
+
 // NewestOutbox returns the stream sequence of the lane's newest outbox, 0 when
 // there is none.
 func (l *Lane) NewestOutbox() uint64 {
@@ -208,6 +216,9 @@ func (l *Lane) Opened() uint64 { return l.opened }
 
 // Name returns the lane's name.
 func (l *Lane) Name() string { return l.name }
+
+// Durable is as [Log.Durable] of the lane's log.
+func (l *Lane) Durable() uint64 { return l.log.Durable() }
 
 // Prefix returns the subject prefix of the lane's log.
 func (l *Lane) Prefix() string { return l.log.opts.Subject }

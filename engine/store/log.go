@@ -149,6 +149,7 @@ type Group struct {
 	discard [][2]uint64 // note these numbers as discarded
 	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
+	release *Release    // and this as released
 	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
@@ -285,6 +286,9 @@ func newEpoch() (string, error) {
 // Epoch names this incarnation of the log: a log that was lost and made anew
 // has another epoch, so that its numbers cannot be taken for the old ones.
 func (l *Log) Epoch() string { return l.epoch }
+
+// MaxBytes is the log's bound on disk.
+func (l *Log) MaxBytes() uint64 { return uint64(max(l.opts.MaxBytes, 0)) }
 
 // Full reports whether the last commit is waiting for room (I9).
 func (l *Log) Full() bool { return l.full.Load() }

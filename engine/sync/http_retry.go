@@ -180,6 +180,7 @@ func (s *httpSession) deadLetter(ctx context.Context, a *aside, why string) erro
 	if err := s.remote.opts.DeadLetter(ctx, d); err != nil {
 		return fmt.Errorf("keeping a dead letter: %w", err)
 	}
+	s.buried++
 	s.remote.opts.Logger.Warn("the remote does not take it, kept as a dead letter",
 		"feed", s.feed.String(), "number", number, "attempts", a.Attempts, "error", why)
 	return nil

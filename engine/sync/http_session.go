@@ -28,9 +28,10 @@ type httpSession struct {
 	feed    *Feed
 	journal *journal
 
-	chunk    int // entries of the next batch; halved when one is refused
-	attempts int // in a row, of the batch under way
-	refused  int // entries refused in a row
+	chunk    int    // entries of the next batch; halved when one is refused
+	attempts int    // in a row, of the batch under way
+	refused  int    // entries refused in a row
+	buried   uint64 // entries that became dead letters since the state was saved
 }
 
 var _ Partial = (*httpSession)(nil)
@@ -56,6 +57,7 @@ func (s *httpSession) MaxEntries() int {
 func (s *httpSession) Position(ctx context.Context) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
+	s.buried = 0
 	if err := s.journal.load(ctx, s.feed.Lane); err != nil {
 		return Position{}, fmt.Errorf("reading what %s has of %s: %w", s.remote.opts.Name, s.feed, err)
 	}
@@ -394,5 +396,7 @@ func (s *httpSession) putOff(out outcome) error {
 func (s *httpSession) save(ctx context.Context, state feedState, put []*aside, settled []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 	defer cancel()
+	state.Failed = s.journal.state.Failed + s.buried
+	s.buried = 0 // what is not saved comes again
 	return s.journal.save(ctx, state, put, settled)
 }

@@ -39,6 +39,7 @@ type feedState struct {
 	Total uint64 `json:"total"`
 	// Expired counts what had passed its time to live before the API took it.
 	Expired uint64 `json:"expired,omitempty"`
+	Failed  uint64 `json:"failed,omitempty"` // became dead letters
 	// Sending is the batch under way, written before its first request. Until it
 	// is answered for, exactly it is sent again, under the same key: what the API
 	// may have stored is never sent in another batch.
@@ -107,7 +108,7 @@ func newJournal(nc *nats.Conn, stream jetstream.Stream, remote string, feed *Fee
 func (j *journal) stateSubject() string            { return j.subject + ".state" }
 func (j *journal) asideSubject(name string) string { return j.subject + ".aside." + name }
 func (j *journal) position() Position {
-	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired}
+	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired, Failed: j.state.Failed}
 }
 
 // load reads the feed's state anew. Numbers that the lane has given again since

@@ -109,9 +109,12 @@ type Feed struct {
 	Kind Kind
 	Lane *store.Lane
 	// Known is what the remote was known to have when the process last ran, and
-	// Past what else was known of it.
-	Known Position
-	Past  Past
+	// Past what else was known of it; LastSync and LastError say how it went then,
+	// and are told until the remote is asked.
+	Known     Position
+	Past      Past
+	LastSync  time.Time
+	LastError string
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 	// Expires, when not nil, says from when on an entry is not to be sent any
@@ -210,4 +213,5 @@ type Position struct {
 	Seq uint64
 	// Expired counts entries that had passed their time to live and were not sent.
 	Expired uint64
+	Failed  uint64 // entries that it does not take and that became dead letters
 }
