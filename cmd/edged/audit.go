@@ -206,6 +206,9 @@ func auditText(audit engine.Audit) string {
 		if len(p.Gaps) > 0 {
 			fmt.Fprintf(&details, "%s to %s: missing at the hub: %s\n", p.Pipeline, p.Remote, ranges(p.Gaps))
 		}
+		for _, l := range p.Lost {
+			fmt.Fprintf(&details, "%s: lost at this edge: %s of epoch %s: %s\n", p.Pipeline, ranges([][2]uint64{{l.First, l.Last}}), l.Epoch, oneLine(l.Cause))
+		}
 		if len(p.HubLost) > 0 {
 			fmt.Fprintf(&details, "%s to %s: of these the hub had and lost, and the edge no longer keeps: %s\n", p.Pipeline, p.Remote, ranges(p.HubLost))
 		}

@@ -101,7 +101,7 @@ func newJournal(nc *nats.Conn, stream jetstream.Stream, remote string, feed *Fee
 	return &journal{
 		nc: nc, stream: stream, batch: broker.NewAtomicBatch(nc),
 		subject: httpSubject + "." + record.Token(remote) + "." + kind + "." + record.Token(feed.Lane.Name()),
-		asides:  map[string]*aside{},
+		asides:  map[string]*aside{}, loaded: feed.Met,
 	}
 }
 

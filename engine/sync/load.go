@@ -43,6 +43,7 @@ func (f *FeedSender) batch(l *load) *Batch {
 	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped, Expired: l.expired}
 	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
 		b.Discarded = f.Feed.Lane.Discarded(l.after+1, l.last)
+		b.Lost = f.Feed.Lane.Lost(l.after+1, l.last)
 		if gone := f.Feed.Lane.Expired(l.after+1, l.last); len(gone) > 0 {
 			b.Expired = mergeRanges(b.Expired, gone)
 		}
