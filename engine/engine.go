@@ -144,6 +144,7 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.openDisk,      // makes room, so that the others can start on a full disk
 		e.openBroker,    // locks the directory; embedded hubs with it
 		e.openStore,     // what was acknowledged before
+		e.settleDamage,  // what could not be read of it any more
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
 		e.openPipelines, // on plugins and store
@@ -187,7 +188,8 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	e.broker, err = broker.Start(ctx, broker.Options{
 		Name: name, Domain: name, Dir: filepath.Join(e.dataDir, "jetstream"),
 		Durability: broker.Durability(e.config().Edge.Durability), MaxBytes: unbounded,
-		Logger: e.log.With("part", "broker"), Links: links,
+		Quarantine: quarantineDir(e.dataDir),
+		Logger:     e.log.With("part", "broker"), Links: links,
 	})
 	if errors.Is(err, broker.ErrLocked) {
 		return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
@@ -211,14 +213,14 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budget - budget/queueShare - budget/deadLetterShare, Gate: e.disk.gate,
+		MaxBytes: budget - budget/queueShare - budget/deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream,
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("record store", e.records.Close)
 	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
-		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Logger: e.log.With("part", "queue"),
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err

@@ -88,8 +88,8 @@ func readState(ctx context.Context, kv jetstream.KeyValue) (map[string]savedPosi
 			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
 		}
 		var p savedPosition
-		if err := json.Unmarshal(entry.Value(), &p); err != nil {
-			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
+		if json.Unmarshal(entry.Value(), &p) != nil {
+			continue // damaged: it is only a hint, and the remote is asked anyhow
 		}
 		saved[key] = p
 	}

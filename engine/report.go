@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
 
@@ -146,6 +147,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 				Discarded: [][2]uint64{}, PastTTL: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
 				HubLost: [][2]uint64{},
 			}
+			row.Lost = append([]store.Loss{}, f.Feed.Lane.Losses()...)
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
 			}
@@ -157,6 +159,23 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 		}
 	}
 	return a, ctx.Err()
+}
+
+// syncedIn returns up to which of the lane's numbers a ledger reaches whose newest
+// entry is of that epoch: after an edge has begun a new one and has nothing to
+// send yet, that is the one before.
+func syncedIn(lane *store.Lane, epoch string, last uint64) uint64 {
+	eras := lane.Eras()
+	for i, era := range eras {
+		switch {
+		case era.Epoch != epoch:
+		case i == len(eras)-1:
+			return last
+		default:
+			return min(last, eras[i+1].From-1)
+		}
+	}
+	return 0
 }
 
 func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPipeline) error {
@@ -181,12 +200,11 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	row.HubLost = append(row.HubLost, found.HubLost...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)
-	if found.Epoch == row.Epoch {
-		row.Synced = found.Last
-	}
+	row.Synced = syncedIn(f.Feed.Lane, found.Epoch, found.Last)
 	// What the edge was told is settled and the hub does not know is lost.
-	if at, _, _ := f.Status(); at.Last > row.Synced {
-		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
+	// Up to the position all may belong to other remotes; of that it knows nothing.
+	if acked := f.Past().Acked; acked > row.Synced {
+		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, acked})
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type keeper struct {
 	ages     map[time.Duration]aged // by keep
 	sizes    map[*store.Lane]sized
 	places   map[*feed]place
+	message  aged      // of the queue
 	alone    time.Time // when lanes were last purged alone
 	expired  time.Time // when the queue was last looked through for expired messages
 }
@@ -74,7 +75,12 @@ func (k *keeper) free(ctx context.Context) error {
 	if err := k.expire(ctx); err != nil {
 		return err
 	}
-	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor(), tight || e.queue.Log().Full())
+	tight = tight || e.queue.Log().Full()
+	floor, err := k.messageFloor(ctx, tight)
+	if err != nil {
+		return err
+	}
+	purged, err := k.purge(ctx, e.queue.Log(), k.messages, floor, tight)
 	if err != nil {
 		return err
 	}
@@ -229,6 +235,25 @@ func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, 
 		return 0, fmt.Errorf("freeing storage: %w", err)
 	}
 	return floor, nil
+}
+
+// messageFloor returns the stream sequence up to which the queue is to be purged:
+// messages stay as long as records, so that a hub that was restored from a backup
+// gets them again, unless room is tight.
+func (k *keeper) messageFloor(ctx context.Context, tight bool) (uint64, error) {
+	e := k.engine
+	needed, keep := e.messageFloor(), e.config().Edge.Keep
+	if tight || keep <= 0 || needed == 0 {
+		return needed, nil
+	}
+	if now := e.now(); k.message.looked.IsZero() || now.Sub(k.message.looked) >= min(ageEvery, keep) {
+		seq, err := e.queue.Log().SequenceAt(ctx, now.Add(-keep))
+		if err != nil {
+			return 0, fmt.Errorf("looking for messages past their keep: %w", err)
+		}
+		k.message = aged{seq, now}
+	}
+	return min(needed, k.message.seq), nil
 }
 
 // ageFloor returns the stream sequence of the oldest record that is younger

@@ -177,6 +177,9 @@ type Audit struct {
 	Waiting    uint64          `json:"waiting"`
 }
 
+// Loss is a range of numbers that an edge's own store has lost, and why.
+type Loss = store.Loss
+
 // AuditPipeline compares one pipeline, or one priority of the queue, at one
 // remote. Ranges are record numbers, first and last.
 type AuditPipeline struct {
@@ -195,6 +198,9 @@ type AuditPipeline struct {
 	// HubLost are those of the gaps that the hub had acknowledged and then lost, by
 	// a restored backup or a stream made anew, and that the edge no longer kept.
 	HubLost [][2]uint64 `json:"hub_lost"`
+	// Lost are numbers that this edge knows its own store has lost, with the cause,
+	// the newest 64 ranges. Those that were lost before they were synced are gaps.
+	Lost []Loss `json:"lost"`
 	// NoLedger says that the remote keeps no ledger to compare with, as an HTTP
 	// API: Synced is what it has acknowledged, the other numbers say nothing.
 	NoLedger bool   `json:"no_ledger,omitempty"`

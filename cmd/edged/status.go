@@ -145,6 +145,13 @@ func statusText(st engine.Status) string {
 	section(&out, remotesTable(st))
 	section(&out, keptTable(st))
 	section(&out, syncsTable(st))
+	for _, p := range st.Pipelines {
+		for _, s := range p.Syncs {
+			if len(s.HubLost) > 0 {
+				fmt.Fprintf(&out, "\n%s: %s had and lost, and this edge no longer keeps: %s\n", p.Name, s.Remote, ranges(s.HubLost))
+			}
+		}
+	}
 	section(&out, sourcesTable(st))
 	section(&out, pluginsTable(st))
 	section(&out, countersTable(st))
@@ -158,9 +165,9 @@ func section(out *strings.Builder, t table) {
 }
 
 func remotesTable(st engine.Status) table {
-	t := table{head: []string{"REMOTE", "STATE", "FOR", "LAST ERROR"}}
+	t := table{head: []string{"REMOTE", "STATE", "FOR", "CHANGES", "LAST ERROR"}}
 	for _, r := range st.Remotes {
-		t.add(r.Kind+" "+r.Name, r.State, age(st.Time, r.Since), oneLine(r.LastError))
+		t.add(r.Kind+" "+r.Name, r.State, age(st.Time, r.Since), number(r.Changes), oneLine(r.LastError))
 	}
 	return t
 }

@@ -134,8 +134,8 @@ waiting for the link             2,000
 
 alert messages waiting: 2 critical, 1 low
 
-REMOTE    STATE    FOR    LAST ERROR
-nats hub  offline  1m30s  connection refused
+REMOTE    STATE    FOR    CHANGES  LAST ERROR
+nats hub  offline  1m30s        0  connection refused
 
 PIPELINE     KEPT  WAITING  SYNCED  BYTES    OLDEST     NEWEST     LONGEST WAIT
 cold_chain  3,999    2,000   1,999  2.0 MiB  1m30s ago  0.0 s ago  45 s

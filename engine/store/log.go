@@ -51,7 +51,11 @@ type Options struct {
 	// the disk is low, because it empties another one.
 	Gate     *Gate
 	Reserved bool
-	Logger   *slog.Logger
+	// Flush makes a stream durable where commits alone do not (relaxed durability);
+	// nil: they do. It is for what must not be lost even then: that numbers were
+	// lost, and will be given out again.
+	Flush  func(stream string) error
+	Logger *slog.Logger
 }
 
 // Log is a numbered log on one stream. Its entries stand in lanes; each lane
@@ -145,7 +149,9 @@ type Group struct {
 	Done func(error)
 
 	lane    *Lane
+	planned time.Time   // when it was first tried
 	era     *Era        // begin this era
+	loss    *Loss       // note these numbers as lost
 	discard [][2]uint64 // note these numbers as discarded
 	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
