@@ -72,6 +72,7 @@ func (e *Engine) openControl(ctx context.Context) error {
 	})
 	e.answerInspection(mux)
 	e.answerEvents(mux)
+	e.answerReload(mux)
 	e.answerConfig(mux)
 	e.answerRelease(mux)
 	// Long answers end when the edge stops.

@@ -131,7 +131,7 @@ func (e *Engine) Status() Status {
 	s.Queue.Waiting += e.unmoved(s.Totals.Messages)
 	s.Waiting += s.Queue.Waiting
 	s.DeadLetters = deadLettersStatus(e.queue.DeadLetters())
-	s.Plugins = e.pluginStatus()
+	s.Plugins, s.Reload = e.pluginStatus(), e.reloads.status()
 	return s
 }
 

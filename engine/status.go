@@ -51,6 +51,8 @@ type Status struct {
 	Pipelines   []PipelineStatus  `json:"pipelines"`
 	Remotes     []RemoteStatus    `json:"remotes"`
 	Plugins     []PluginStatus    `json:"plugins"`
+	// Reload tells of the newest reload of the configuration; nil: there was none.
+	Reload *ReloadStatus `json:"reload,omitempty"`
 }
 
 // QueueStatus tells how many messages wait, by priority name.

@@ -129,6 +129,14 @@ func statusText(st engine.Status) string {
 	}
 	fmt.Fprintf(&out, "local store %s\n\n", storageText(st.Storage))
 
+	if r := st.Reload; r != nil {
+		what := fmt.Sprintf("configuration loaded anew %s", ago(st.Time, r.Time))
+		if r.Error != "" {
+			what = fmt.Sprintf("configuration refused %s, what ran before runs on: %s", ago(st.Time, r.Time), oneLine(r.Error))
+		}
+		fmt.Fprintf(&out, "%s\n\n", what)
+	}
+
 	totals := table{head: []string{"", "this run", "in all"}}
 	for _, row := range countRows(st.ThisRun, st.Totals) {
 		totals.add(row.name, number(row.run), number(row.totals))

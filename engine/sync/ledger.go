@@ -118,6 +118,9 @@ type Feed struct {
 	Past      Past
 	LastSync  time.Time
 	LastError string
+	// Met says that this process has asked the remote already, through a feed in
+	// whose place this one comes: then the remote may have what was stored since.
+	Met bool
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 	// Expires, when not nil, says from when on an entry is not to be sent any

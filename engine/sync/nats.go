@@ -141,7 +141,7 @@ const maxSubjects = 4096
 func (r *NATS) Session(feed *Feed) Session {
 	return &natsSession{
 		remote: r, feed: feed, batch: broker.NewAtomicBatch(r.nc), spare: broker.NewAtomicBatch(r.nc), prefix: feed.hubPrefix(r.edge),
-		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{}, seq: feed.Known.Seq,
+		ledger: feed.ledgerSubject(r.edge), number: []string{""}, subs: map[string]string{}, seq: feed.Known.Seq, met: feed.Met,
 	}
 }
 

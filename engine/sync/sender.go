@@ -91,7 +91,7 @@ func NewSender(opts SenderOptions) *Sender {
 // Add adds a feed before Run. Feeds of messages are added highest priority
 // first. every is the time between rounds, 0: a batch goes when it is due.
 func (s *Sender) Add(feed *Feed, policy batch.Policy, every time.Duration) *FeedSender {
-	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, past: feed.Past, lastSync: feed.LastSync, load: &load{}, spare: &load{}}
+	f := &FeedSender{Feed: feed, policy: policy, every: every, at: feed.Known, past: feed.Past, met: feed.Met, lastSync: feed.LastSync, load: &load{}, spare: &load{}}
 	if feed.LastError != "" {
 		f.lastErr = errors.New(feed.LastError)
 	}
@@ -441,6 +441,13 @@ func (f *FeedSender) Sent() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.sent
+}
+
+// Met reports whether this process has asked the remote; see [Feed.Met].
+func (f *FeedSender) Met() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.met
 }
 
 // Past returns what is known of the remote beside its position.
