@@ -91,6 +91,9 @@ func reportText(r *plugindev.Report) string {
 		}
 	}
 	facts.add("kinds", orNone(r.Kinds))
+	if r.ABI == "extism" {
+		facts.add("abi", "Extism")
+	}
 	facts.add("needs", needsText(r))
 	facts.add("size", fmt.Sprintf("%s; code %s in %s, data %s", bytesize(uint64(r.Bytes)), bytesize(uint64(r.CodeBytes)), plural(uint64(r.Functions), "function"), bytesize(uint64(r.DataBytes))))
 	facts.add("sha256", r.SHA256)

@@ -28,6 +28,8 @@ type Module struct {
 	// Allow lists the capabilities it is granted; nil: all that it imports.
 	Allow  []string
 	Limits wasm.Limits
+	// Extism says how a module of the Extism ABI is used; nil: by the defaults.
+	Extism *wasm.Extism
 	// unconfigured: it is only looked at.
 	unconfigured bool
 }
@@ -62,7 +64,7 @@ func (m *Module) Exports(name string) bool {
 // Load loads the module into host.
 func (m *Module) Load(ctx context.Context, host *wasm.Host) (*wasm.Plugin, error) {
 	return host.Load(ctx, wasm.Module{
-		Name: m.Name, Code: m.Code, Config: m.Config, Allow: m.Granted(), Limits: m.Limits, Unconfigured: m.unconfigured,
+		Name: m.Name, Code: m.Code, Config: m.Config, Allow: m.Granted(), Limits: m.Limits, Extism: m.Extism, Unconfigured: m.unconfigured,
 	})
 }
 

@@ -228,17 +228,18 @@ func (p *Project) MissingTools() error {
 // Build fetches the toolchain's own packages if they are not there yet, and
 // builds the module. What the commands print goes to out.
 func (p *Project) Build(ctx context.Context, out io.Writer) error {
-	if err := p.MissingTools(); err != nil {
+	env, err := p.toolchain(ctx)
+	if err != nil {
 		return err
 	}
 	if setup := p.commands.Setup; len(setup.Args) > 0 {
 		if _, err := os.Stat(p.path("node_modules")); errors.Is(err, fs.ErrNotExist) {
-			if err := p.run(ctx, setup, out); err != nil {
+			if err := p.run(ctx, setup, env, out); err != nil {
 				return fmt.Errorf("fetching the compiler, which takes a network once: %w", err)
 			}
 		}
 	}
-	if err := p.run(ctx, p.commands.Build, out); err != nil {
+	if err := p.run(ctx, p.commands.Build, env, out); err != nil {
 		return fmt.Errorf("building: %w", err)
 	}
 	return nil
@@ -246,21 +247,49 @@ func (p *Project) Build(ctx context.Context, out io.Writer) error {
 
 // UnitTest runs the project's own tests. What they print goes to out.
 func (p *Project) UnitTest(ctx context.Context, out io.Writer) error {
-	if err := p.MissingTools(); err != nil {
+	env, err := p.toolchain(ctx)
+	if err != nil {
 		return err
 	}
-	return p.run(ctx, p.commands.Test, out)
+	return p.run(ctx, p.commands.Test, env, out)
 }
 
-func (p *Project) run(ctx context.Context, c sdk.Command, out io.Writer) error {
+// toolchain returns what has to be set for the language's tools, or what has to
+// be installed.
+func (p *Project) toolchain(ctx context.Context) ([]string, error) {
+	if err := p.MissingTools(); err != nil {
+		return nil, err
+	}
+	if p.Language == "rust" {
+		return rustEnv(ctx)
+	}
+	return nil, nil
+}
+
+// run runs a command in the project's folder. A program is looked for in the PATH
+// of env, if it has one.
+func (p *Project) run(ctx context.Context, c sdk.Command, env []string, out io.Writer) error {
 	if _, err := fmt.Fprintf(out, "$ %s\n", c); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Dir, cmd.Env = p.Dir, append(os.Environ(), c.Env...)
+	cmd.Dir, cmd.Env = p.Dir, slices.Concat(os.Environ(), env, c.Env)
+	for _, set := range env {
+		if dirs, ok := strings.CutPrefix(set, "PATH="); ok {
+			first, _, _ := strings.Cut(dirs, string(os.PathListSeparator))
+			if name := filepath.Join(first, c.Args[0]); executable(name) {
+				cmd.Path, cmd.Err = name, nil
+			}
+		}
+	}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", c, err)
 	}
 	return nil
+}
+
+func executable(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }

@@ -54,12 +54,15 @@ type aside struct {
 	Most     int       `json:"max_attempts,omitempty"`
 	First    time.Time `json:"first,omitzero"` // when it was first answered with a failure
 	Round    int       `json:"round"`          // part of the key: a request answered for needs a new one
+	Key      string    `json:"key,omitempty"`  // of round 0, when the entry has been sent and not been answered for
 	Next     time.Time `json:"next"`
 	Error    string    `json:"error"`
 	Data     []byte    `json:"data,omitempty"`
 
 	size   int
-	silent int // tries without any answer, since the start
+	silent int    // tries that told nothing of this entry, since the start
+	took   uint64 // requests like it that the API had taken at the last try
+	tried  bool   // took is known
 }
 
 // name is the last two tokens of the entry's subject.
