@@ -7,14 +7,18 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/store"
@@ -305,4 +309,77 @@ func parse(r *rig, text string) (*config.Config, error) {
 		return nil, diags
 	}
 	return cfg, nil
+}
+
+// TestMessagesStayForKeep holds that messages that every remote has stay on the
+// device as long as records do: a restored hub gets them again.
+func TestMessagesStayForKeep(t *testing.T) {
+	const messages = 40
+	for keep, stay := range map[string]bool{"1h": true, "0s": false} {
+		t.Run(keep, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := startHub(t, "127.0.0.1:0", t.TempDir())
+			run := r.start(false, fmt.Sprintf(`
+edge {
+  device_id = "edge"
+  keep      = %q
+}
+remote "nats" "hub" { urls = [%q] }
+pipeline "p" {
+  collect "file" "f" {
+    path   = %s
+    follow = true
+    poll   = "10ms"
+  }
+  alert "early" { when = record.payload.n <= %d }
+  sync { to = remote.nats.hub }
+}`, keep, h.LeafURL(), r.file("in.ndjson", ""), messages), nil)
+			for n := 1; n <= messages; n++ { // in commits of their own
+				r.append("in.ndjson", linesFrom("r", n, n))
+				until(t, "it is stored", func() bool { return run.Status().Totals.Stored == uint64(n) })
+			}
+			until(t, "all is synced", func() bool { return run.Status().Waiting == 0 })
+			for n := messages + 1; n <= messages+2; n++ { // the second round ends the first
+				r.append("in.ndjson", linesFrom("r", n, n))
+				until(t, "housekeeping has been", func() bool {
+					data, err := os.ReadFile(filepath.Join(r.data, "high-water.json"))
+					return err == nil && strings.Contains(string(data), fmt.Sprintf(`"last":%d}`, n))
+				})
+			}
+			run.stop()
+			if got := r.messagesStored(); stay && got < messages || !stay && got > messages/2 {
+				t.Errorf("the queue holds %d of %d messages", got, messages)
+			}
+		})
+	}
+}
+
+// messagesStored counts what the stream of the queue holds of an edge that does
+// not run.
+func (r *rig) messagesStored() uint64 {
+	r.t.Helper()
+	b, err := broker.Start(r.t.Context(), broker.Options{Name: "look", Domain: "look", Dir: filepath.Join(r.data, "jetstream")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	nc, err := b.Connect("look")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	stream, err := js.Stream(r.t.Context(), "EDGED_QUEUE")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
 }
