@@ -84,9 +84,21 @@ func kept(t *testing.T, s *engine.Store, pipeline string) (ids []string) {
 func TestAPipelineWithoutASyncHoldsNothingBack(t *testing.T) {
 	r := newRig(t)
 	addr := freePort(t)
-	text := fmt.Sprintf(twoPipelines, addr, `keep = "0s"`, r.file("goes.ndjson", lines("g", 50)), r.file("stays.ndjson", lines("s", 50)))
-	run := r.start(false, text, nil)
-	until(t, "all is stored", func() bool { return run.Status().Totals.Stored == 100 })
+	text := fmt.Sprintf(twoPipelines, addr, "", r.file("goes.ndjson", lines("g", 50)), r.file("stays.ndjson", lines("s", 50)))
+	near := freePort(t)
+	startHub(t, near, t.TempDir())
+	text += fmt.Sprintf(`
+remote "nats" "near" { urls = ["nats-leaf://%s"] }
+pipeline "quick" {
+  collect "file" "f" { path = %s }
+  sync { to = remote.nats.near }
+}`, near, r.file("quick.ndjson", lines("q", 50)))
+	atOnce := func(cfg *config.Config) { cfg.Edge.Keep = 0 }
+	run := r.start(false, text, atOnce)
+	until(t, "all is stored, and what is synced of it gone", func() bool {
+		s := run.Status()
+		return s.Totals.Stored == 150 && pipelineStatus(t, s, "quick").Kept.Records == 0
+	})
 	if k := pipelineStatus(t, run.Status(), "goes").Kept; k.Records != 50 || k.Waiting != 50 || k.Synced != 0 || k.OldestWaiting.IsZero() {
 		t.Errorf("without a link: %+v", k)
 	}
@@ -97,7 +109,7 @@ func TestAPipelineWithoutASyncHoldsNothingBack(t *testing.T) {
 		}
 	})
 	startHub(t, addr, t.TempDir())
-	run = r.start(false, text, nil)
+	run = r.start(false, text, atOnce)
 	until(t, "what is synced is gone", func() bool { return pipelineStatus(t, run.Status(), "goes").Kept.Records == 0 })
 	s := run.Status()
 	if p := pipelineStatus(t, s, "goes"); p.Waiting != 0 || p.Totals.SyncedRecords != 50 || p.Syncs[0].Status != engine.SyncSynced {
