@@ -110,11 +110,17 @@ type linkRig struct {
 
 const linkPipelines = `
 edge { device_id = "edge" }
-remote "nats" "hub" { urls = ["nats-leaf://%s"] }
-remote "http" "cloud" { url = "http://%s" }
+remote "nats" "hub" {
+  urls = ["nats-leaf://%[1]s"]
+  %[3]s
+}
+remote "http" "cloud" {
+  url = "http://%[2]s"
+  %[3]s
+}
 pipeline "to_hub" {
   collect "file" "f" {
-    path   = %s
+    path   = %[4]s
     follow = true
     poll   = "10ms"
   }
@@ -127,7 +133,7 @@ pipeline "to_hub" {
 }
 pipeline "to_api" {
   collect "file" "f" {
-    path   = %s
+    path   = %[5]s
     follow = true
     poll   = "10ms"
   }
@@ -139,7 +145,8 @@ pipeline "to_api" {
   sync { to = remote.http.cloud }
 }`
 
-func newLinkRig(t *testing.T) *linkRig {
+// newLinkRig starts all of it; more is written into both remotes.
+func newLinkRig(t *testing.T, more string) *linkRig {
 	r := &linkRig{rig: newRig(t)}
 	start := func() *hub.Hub {
 		h, err := hub.Start(t.Context(), hub.Options{
@@ -159,8 +166,38 @@ func newLinkRig(t *testing.T) *linkRig {
 	leaf := newBadLink(t, "leaf", strings.TrimPrefix(r.hub.LeafURL(), "nats-leaf://"))
 	http := newBadLink(t, "http", strings.TrimPrefix(r.api.HTTPURL(), "http://"))
 	r.links = []*badLink{leaf, http}
-	r.run = r.start(false, fmt.Sprintf(linkPipelines, leaf.proxy.Listen, http.proxy.Listen, r.file("hub.ndjson", ""), r.file("api.ndjson", "")), nil)
+	r.run = r.start(false, fmt.Sprintf(linkPipelines, leaf.proxy.Listen, http.proxy.Listen, more, r.file("hub.ndjson", ""), r.file("api.ndjson", "")), nil)
 	return r
+}
+
+// TestMaxRate holds that both kinds of remote keep to their rate, and that it
+// does not keep the alarms.
+func TestMaxRate(t *testing.T) {
+	t.Parallel()
+	r := newLinkRig(t, `max_rate = "12KiB/s"`)
+	begun := time.Now()
+	r.collect(600)
+	r.drains("at a small rate", 2*time.Minute)
+	r.holds()
+	// Bodies to the API are compressed; what goes to the hub is at least the records.
+	least := time.Duration(len(linesFrom("r", 1, 600))) * time.Second / (12 << 10)
+	if took := time.Since(begun); took < least-time.Second {
+		t.Errorf("it took %v, want %v at least", took, least)
+	}
+	r.run.stop()
+}
+
+// TestMessagesForOthersAreNoGap raises alarms for one remote only, and asks the
+// other's ledger about them.
+func TestMessagesForOthersAreNoGap(t *testing.T) {
+	t.Parallel()
+	r := newLinkRig(t, "")
+	r.append("api.ndjson", linesFrom("r", 1, 100))
+	r.collected = 50 // of each, on average
+	r.drains("with alarms for one", time.Minute)
+	if s := r.run.stop(); !s.Audited || s.Gaps != 0 || s.SyncedMessages != 10 {
+		t.Errorf("the summary says %+v", s)
+	}
 }
 
 // collect adds n records to each pipeline.
@@ -274,10 +311,11 @@ const mostMemory = 400 << 20
 // minutes each.
 func TestBadLinks(t *testing.T) {
 	zerolog.SetGlobalLevel(zerolog.Disabled)
-	r := newLinkRig(t)
+	t.Parallel()
+	r := newLinkRig(t, "")
 	used := memory()
 	defer used()
-	suffer := func(tr trouble, records int) {
+	suffer := func(tr trouble, records int, bound time.Duration) {
 		r.collect(records / 2)
 		var heal []func()
 		for _, l := range r.links {
@@ -289,18 +327,19 @@ func TestBadLinks(t *testing.T) {
 		for _, h := range heal {
 			h()
 		}
-		took := r.drains(tr.name, 2*time.Minute)
+		took := r.drains(tr.name, bound)
 		t.Logf("%s for %v: drained %v after it healed", tr.name, tr.lasts, took.Round(time.Millisecond))
 	}
 	for _, tr := range troubles() {
-		suffer(tr, 400)
+		suffer(tr, 400, 2*time.Minute)
 	}
 	for i := range tortureRounds(t, "EDGED_TORTURE_LINKS") {
 		tr := troubles()[rand.IntN(len(troubles()))]
 		tr.lasts = time.Duration(rand.ExpFloat64() * float64(10*time.Second))
 		tr.lasts = min(tr.lasts, 2*time.Minute)
 		tr.name = fmt.Sprintf("round %d: %s", i, tr.name)
-		suffer(tr, rand.IntN(20_000)/10*10)
+		// Alarms go to an API one by one: some hundreds take a while.
+		suffer(tr, rand.IntN(5_000)/10*10, 10*time.Minute)
 	}
 	r.holds()
 	most := used()

@@ -73,7 +73,9 @@ func (e *Engine) openControl(ctx context.Context) error {
 	e.answerInspection(mux)
 	e.answerConflicts(mux)
 	e.answerEvents(mux)
+	e.answerReload(mux)
 	e.answerConfig(mux)
+	e.answerRelease(mux)
 	// Long answers end when the edge stops.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &control{done: make(chan struct{}), server: &http.Server{

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/nats-io/nats.go"
 
 	"github.com/edged/edged/engine/broker"
@@ -49,7 +50,9 @@ type Options struct {
 	UntilDrained bool   // Run returns when every source has ended and everything is synced
 	Logger       *slog.Logger
 	Version      string
-	Host         expr.Host // the world as expressions see it; zero: the real one
+	// Load reads the configuration anew for [Engine.Reload]. Nil: it cannot be.
+	Load func() (*config.Config, hcl.Diagnostics)
+	Host expr.Host // the world as expressions see it; zero: the real one
 }
 
 // Engine is one running edge. Its methods may be called from any goroutine.
@@ -68,10 +71,14 @@ type Engine struct {
 	state    *stateStore
 	device   *DeviceConfig
 	wasm     *wasm.Host
+	uncached *wasm.Host // for modules that the cache stands in the way of
 	setup    atomic.Pointer[setup]
 	control  *control
 	keyed    *keyedStores
-	retrying gosync.Mutex         // held for one retry of dead letters
+	retrying gosync.Mutex // held for one retry of dead letters
+	changing gosync.Mutex // held while what runs is changed
+	crew     *crew        // nil: Run has not begun, or is at its end; guarded by changing
+	reloads  reloads
 	marks    map[string]waterMark // as last saved; Open's, then housekeeping's
 
 	closers []closer
@@ -82,7 +89,7 @@ type Engine struct {
 type setup struct {
 	cfg       *config.Config
 	trust     wasm.Trust
-	plugins   map[string]*wasm.Plugin // those that no pipeline has for its own
+	plugins   map[string]*loadedPlugin // those that no pipeline has for its own
 	pipelines []*pipeline
 	remotes   []*remote
 }
@@ -146,6 +153,7 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.openDisk,      // makes room, so that the others can start on a full disk
 		e.openBroker,    // locks the directory; embedded hubs with it
 		e.openStore,     // what was acknowledged before
+		e.settleDamage,  // what could not be read of it any more
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
 		e.openKeyed,     // with plugins that resolve conflicts
@@ -191,7 +199,8 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	e.broker, err = broker.Start(ctx, broker.Options{
 		Name: name, Domain: name, Dir: filepath.Join(e.dataDir, "jetstream"),
 		Durability: broker.Durability(e.config().Edge.Durability), MaxBytes: unbounded,
-		Logger: e.log.With("part", "broker"), Links: links,
+		Quarantine: quarantineDir(e.dataDir),
+		Logger:     e.log.With("part", "broker"), Links: links,
 	})
 	if errors.Is(err, broker.ErrLocked) {
 		return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
@@ -215,14 +224,14 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.gate,
+		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.gate, Flush: e.broker.FlushStream,
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("record store", e.records.Close)
 	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
-		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Logger: e.log.With("part", "queue"),
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
@@ -271,39 +280,42 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 		})
 	}
-	for _, r := range e.remotes() {
-		parts.Go(func() { r.monitor.Run(background) })
-		parts.Go(func() { r.sender.Run(background) })
-	}
 	parts.Go(func() { e.housekeep(background) })
 	e.runKeyed(background, &parts)
 
 	collecting, stopCollecting := context.WithCancel(ctx)
 	defer stopCollecting()
-	collected := make(chan error, 1)
-	go func() { collected <- e.collect(collecting, after) }()
-
-	err := e.wait(ctx, collected, failed, stopCollecting)
+	e.begin(&crew{collecting: collecting, hard: after, background: background})
+	err := e.wait(ctx, failed)
+	stopCollecting()
+	err = errors.Join(err, e.end())
 	stopBackground()
+	for _, r := range e.remotes() {
+		r.watching.wait()
+		r.sending.wait()
+	}
 	parts.Wait()
 	return errors.Join(err, e.saveState(after), e.saveHighWater())
 }
 
-// wait returns when the engine is to stop and every source has ended.
-func (e *Engine) wait(ctx context.Context, collected, failed <-chan error, stopCollecting func()) error {
-	select {
-	case err := <-failed:
-		stopCollecting()
-		return errors.Join(err, <-collected)
-	case err := <-collected:
-		if err != nil || ctx.Err() != nil {
-			return err
-		}
-	}
+// wait returns when the engine is to stop.
+func (e *Engine) wait(ctx context.Context, failed <-chan error) error {
 	if e.opts.UntilDrained {
+		for _, p := range e.pipelines() {
+			select {
+			case err := <-failed:
+				return err
+			case <-p.collecting.ended:
+			}
+		}
+		for _, p := range e.pipelines() {
+			if p.failed != nil || ctx.Err() != nil {
+				return nil // end tells
+			}
+		}
 		return e.drain(ctx, failed)
 	}
-	// Every source has ended; what is stored is still to be synced.
+	// Sources may all have ended; what is stored is still to be synced.
 	select {
 	case err := <-failed:
 		return err

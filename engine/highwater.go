@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +30,10 @@ type waterMark struct {
 // (I7), and begins a new epoch, because the lost numbers will be given out again
 // and a hub may know them already.
 func (e *Engine) checkStore(ctx context.Context) error {
+	// Before anything else is written to the record log.
+	if err := e.queue.Rewind(ctx, e.records.Durable()); err != nil {
+		return err
+	}
 	var err error
 	if e.marks, err = readHighWater(e.dataDir); errors.Is(err, errMarks) {
 		// Only a hint: the hub's ledger still tells what it has.
@@ -50,7 +52,11 @@ func (e *Engine) checkStore(ctx context.Context) error {
 		lost = true
 		e.log.Error("the local store has lost acknowledged records; a new epoch begins",
 			"lane", name, "first", lane.Last()+1, "last", mark.Last)
-		if err := e.reportLoss(ctx, name, lane, mark.Last); err != nil {
+		if err := e.reportLoss(ctx, name, lane, lane.Last()+1, mark.Last, ""); err != nil {
+			return err
+		}
+		loss := store.Loss{Epoch: mark.Epoch, First: lane.Last() + 1, Last: mark.Last, Cause: "the end of the local store is gone"}
+		if err := lane.NoteLost(ctx, loss); err != nil {
 			return err
 		}
 		if err := lane.NewEra(ctx, lane.Last()); err != nil {
@@ -90,18 +96,6 @@ func readHighWater(dataDir string) (map[string]waterMark, error) {
 		return nil, fmt.Errorf("%w: %w", errMarks, err)
 	}
 	return marks, nil
-}
-
-func (e *Engine) reportLoss(ctx context.Context, name string, lane *store.Lane, last uint64) error {
-	text := fmt.Sprintf("lost from the local store: %s %d to %d", name, lane.Last()+1, last)
-	sum := sha256.Sum256([]byte(epochOf(lane) + text))
-	letter := record.DeadLetter{
-		ID: hex.EncodeToString(sum[:16]), Pipeline: lane.Name(), Stage: "store", Error: text, Time: e.now().UTC(), Raw: []byte{},
-	}
-	if err := e.queue.Bury(ctx, letter); err != nil {
-		return fmt.Errorf("reporting a loss: %w", err)
-	}
-	return nil
 }
 
 // lanes returns every lane whose entries go to remotes, by a name of its own.

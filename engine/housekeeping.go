@@ -42,9 +42,19 @@ type savedPosition struct {
 	Aside    uint64    `json:"aside,omitempty"`
 	Seq      uint64    `json:"seq,omitempty"`
 	Expired  uint64    `json:"expired,omitempty"`
+	Failed   uint64    `json:"failed,omitempty"`
 	LastSync time.Time `json:"last_sync,omitzero"`
+	// LastError is empty when the last try went well.
+	LastError string `json:"last_error,omitempty"`
 	sync.Past
 }
+
+func (p *savedPosition) position() sync.Position {
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Failed: p.Failed, Seq: p.Seq}
+}
+
+// maxSavedError bounds an error as it is saved.
+const maxSavedError = 500
 
 func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
 	js, err := jetstream.New(nc)
@@ -78,8 +88,8 @@ func readState(ctx context.Context, kv jetstream.KeyValue) (map[string]savedPosi
 			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
 		}
 		var p savedPosition
-		if err := json.Unmarshal(entry.Value(), &p); err != nil {
-			return nil, fmt.Errorf("reading %s of the bucket %s: %w", key, stateBucket, err)
+		if json.Unmarshal(entry.Value(), &p) != nil {
+			continue // damaged: it is only a hint, and the remote is asked anyhow
 		}
 		saved[key] = p
 	}
@@ -94,14 +104,16 @@ func stateKey(remote string, kind sync.Kind, lane string) string {
 	return "sync." + record.Token(remote) + "." + name + "." + record.Token(lane)
 }
 
-func (s *stateStore) position(remote string, f *sync.Feed) (sync.Position, sync.Past) {
+// recall tells a feed what was saved of it. A position of another epoch says
+// nothing.
+func (s *stateStore) recall(remote string, f *sync.Feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
-	if p.Epoch != epochOf(f.Lane) {
-		return sync.Position{}, sync.Past{}
+	if p.Epoch == epochOf(f.Lane) {
+		f.Known, f.Past = p.position(), p.Past
 	}
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Seq: p.Seq}, p.Past
+	f.LastSync, f.LastError = p.LastSync, p.LastError
 }
 
 // epochOf is the epoch of a lane's newest era.
@@ -138,11 +150,15 @@ func (e *Engine) knownSynced(lane *store.Lane) uint64 {
 func (e *Engine) saveState(ctx context.Context) error {
 	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
-			at, lastSync, _ := f.Status()
+			at, lastSync, lastErr := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
 			p := savedPosition{
-				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Seq: at.Seq,
+				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Failed: at.Failed, Seq: at.Seq,
 				LastSync: lastSync, Past: f.Past(),
+			}
+			if lastErr != nil {
+				text := lastErr.Error()
+				p.LastError = strings.ToValidUTF8(text[:min(len(text), maxSavedError)], "")
 			}
 			e.state.mu.Lock()
 			old := e.state.saved[key]

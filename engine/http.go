@@ -20,8 +20,8 @@ func (e *Engine) openHTTP(ctx context.Context, cfg *config.Remote, rate *sync.Ra
 		Token: cfg.Args.String("token"), TokenFile: path(cfg.Args.String("token_file")),
 		Timeout: cfg.Args.Duration("timeout"), Compression: cfg.Args.String("compression"),
 		Headers: cfg.Args.Map("headers"), MaxAttempts: int(cfg.Args.Int("max_attempts")),
-		MaxRetryAfter: cfg.Args.Duration("max_retry_after"),
-		Conn:          e.nc, DeadLetter: e.deadLetter, Rate: rate, Logger: log, Now: e.now,
+		MaxRetryAfter: cfg.Args.Duration("max_retry_after"), Isolate: cfg.Args.String("on_server_error") == "isolate",
+		Conn: e.nc, DeadLetter: e.deadLetter, Rate: rate, Logger: log, Now: e.now,
 	}
 	if tls, ok := cfg.Args.Block("tls"); ok {
 		files := broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}

@@ -68,7 +68,7 @@ var arrows = map[string]arrow{
 	"engine/wasm/meter": {stdlibOnly: true},
 
 	// what plugin authors work with
-	"engine/plugindev":             {ours: words("engine/record engine/wasm engine/wasm/meter")},
+	"engine/plugindev":             {ours: words("sdk engine/record engine/wasm engine/wasm/meter engine/wasm/sign")},
 	"engine/plugindev/conformance": {ours: words("engine/plugindev engine/record engine/wasm")},
 
 	// beside the engine

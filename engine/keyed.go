@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -139,6 +140,7 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 	return keyed.Options{
 		Name: p.Name, Device: e.config().Edge.DeviceID, Schema: uint64(k.Schema), Interest: k.Interest,
 		Skew: k.MaxSkew, JournalEntries: k.Journal, Now: e.now, Logger: e.log.With("part", "keyed", "pipeline", p.Name),
+		Writable: func() error { _, why := e.disk.gate.State(); return why },
 		Chain: func(dataType string) []keyed.Resolver {
 			if c, ok := chains[dataType]; ok {
 				return c
@@ -154,16 +156,70 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 	}, diags
 }
 
-// loadResolver returns a plugin that is loaded already, or loads it.
+// loadResolver loads a plugin for the keyed stores alone.
 func (e *Engine) loadResolver(ctx context.Context, name string) (keyed.Resolver, error) {
-	if p := e.setup.Load().plugins[name]; p != nil {
-		return NewResolver(p)
-	}
 	p, err := e.openResolver(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	return NewResolver(p)
+}
+
+// keyedPlugins lists the plugin blocks that keyed stores name.
+func keyedPlugins(cfg *config.Config) map[string]bool {
+	used := map[string]bool{}
+	for i := range cfg.Pipelines {
+		k := cfg.Pipelines[i].Keyed
+		if k == nil {
+			continue
+		}
+		for _, name := range k.Conflict {
+			used[name] = true
+		}
+		for _, t := range k.Types {
+			for _, name := range t.Conflict {
+				used[name] = true
+			}
+		}
+	}
+	return used
+}
+
+// fixedKeyed tells what of keyed stores cannot change while the edge runs.
+func (c *change) fixedKeyed(refuse func(at hcl.Range, what, why string)) {
+	const open = "its keyed store is open with it"
+	was, is := c.old.cfg, c.next.cfg
+	if was.Edge.API.Listen != is.Edge.API.Listen || was.Edge.API.Token != is.Edge.API.Token {
+		refuse(is.Edge.Range, "the api has changed", "programs use it")
+	}
+	plugins := keyedPlugins(was)
+	for i := range was.Pipelines {
+		old := &was.Pipelines[i]
+		if old.Keyed != nil && !slices.ContainsFunc(is.Pipelines, func(p config.Pipeline) bool { return p.Name == old.Name }) {
+			refuse(is.Edge.Range, fmt.Sprintf("the pipeline %q is gone", old.Name), open)
+		}
+	}
+	for i := range is.Pipelines {
+		p := &is.Pipelines[i]
+		j := slices.IndexFunc(was.Pipelines, func(old config.Pipeline) bool { return old.Name == p.Name })
+		keyed := p.Keyed != nil || j >= 0 && was.Pipelines[j].Keyed != nil
+		if keyed && (j < 0 || was.Pipelines[j].Text != p.Text) {
+			refuse(p.Range, fmt.Sprintf("the pipeline %q is new or has changed", p.Name), open)
+		}
+		for _, s := range p.Syncs {
+			r, old := remoteNamed(is, s.RemoteName), remoteNamed(was, s.RemoteName)
+			if keyed && r != nil && (old == nil || old.Text != r.Text) {
+				refuse(r.Range, fmt.Sprintf("the remote %q has changed", r.Name), "keyed records sync to it")
+			}
+		}
+	}
+	for i := range is.Plugins {
+		p := &is.Plugins[i]
+		j := slices.IndexFunc(was.Plugins, func(old config.Plugin) bool { return old.Name == p.Name })
+		if plugins[p.Name] && (j < 0 || was.Plugins[j].Text != p.Text) {
+			refuse(p.Range, fmt.Sprintf("the plugin %q has changed", p.Name), "a keyed store resolves conflicts with it")
+		}
+	}
 }
 
 // openKeyedSyncs makes the syncs of keyed stores, once their remotes are there.
@@ -172,8 +228,8 @@ func (e *Engine) openKeyedSyncs(context.Context) error {
 		return nil
 	}
 	for _, r := range e.remotes() {
-		for _, p := range e.pipelines() {
-			if p.keyed == nil || !syncsTo(p.cfg, r.cfg) {
+		for p := range syncsTo(e.setup.Load(), r.cfg) {
+			if p.keyed == nil {
 				continue
 			}
 			hub, err := e.keyedHub(r, p.cfg.Name)
@@ -186,15 +242,6 @@ func (e *Engine) openKeyedSyncs(context.Context) error {
 		}
 	}
 	return nil
-}
-
-func syncsTo(p *config.Pipeline, r *config.Remote) bool {
-	for i := range p.Syncs {
-		if p.Syncs[i].RemoteKind == r.Kind && p.Syncs[i].RemoteName == r.Name {
-			return true
-		}
-	}
-	return false
 }
 
 // keyedHub is a store's way to its hub.
@@ -309,16 +356,18 @@ func (w *worker) unstorable(r *record.Record, err error) record.DeadLetter {
 	}
 }
 
-// putKeyed stores what the prepared records set. Counters, messages and dead
-// letters go first: a crash in between raises a message again, with its id, and
-// loses nothing. The position is stored with the values, so that none is put
-// twice.
+// putKeyed stores what the prepared records set. Counters, messages, dead letters
+// and what plugins keep go first: after a crash in between the batch comes again,
+// raises a message again, with its id, and loses nothing. The position is stored
+// with the values, so that none is put twice.
 func (w *worker) putKeyed(ctx context.Context, g *store.Group) error {
 	position := g.Position
 	g.Position = nil
 	if err := appendAndWait(ctx, w.pipeline.lane, g); err != nil {
+		w.pipeline.keys.undo()
 		return err
 	}
+	w.pipeline.keys.keep(g)
 	refused, err := w.pipeline.keyed.PutAll(ctx, w.items, w.source.name, position)
 	return errors.Join(append(refused, err)...) // nothing is refused: all was checked
 }

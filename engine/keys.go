@@ -58,7 +58,7 @@ func (e *Engine) openKeys(ctx context.Context, p *pipeline) error {
 			}
 			pk.kv, pk.anew = wasm.NewKV(int(plugin.Limits().KV)), true
 		}
-		k.of[plugin] = pk
+		k.of[plugin.Plugin] = pk
 	}
 	if len(k.of) > 0 {
 		p.keys = k

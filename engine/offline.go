@@ -34,6 +34,7 @@ type Store struct {
 	log    *slog.Logger
 	broker *broker.Broker
 	nc     *nats.Conn
+	saved  map[string]savedPosition   // by what saveState calls them
 	passed map[record.Priority]uint64 // by every remote, as last saved
 }
 
@@ -57,6 +58,7 @@ func OpenStore(ctx context.Context, dataDir string, logger *slog.Logger) (_ *Sto
 	}
 	s.broker, err = broker.Start(ctx, broker.Options{
 		Name: "edged-store", Domain: "edged-store", Dir: streams, Logger: s.log.With("part", "broker"),
+		Quarantine: quarantineDir(s.dir), CheckAll: true,
 	})
 	if errors.Is(err, broker.ErrLocked) {
 		return nil, fmt.Errorf("another edged is about to start or to stop there, or looks into it; try again in a moment: %w", err)
@@ -99,6 +101,7 @@ func (s *Store) readPassed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.saved = saved
 	log, err := queue.OpenMessages(ctx, s.nc, s.log)
 	if err != nil {
 		// Damaged or not there: what is there to be seen is shown as waiting.
@@ -193,6 +196,9 @@ type Verification struct {
 	// Lost are numbers that are known to have been durable, from outside the
 	// streams, and that the streams know nothing of.
 	Lost []Lost `json:"lost"`
+	// Quarantine lists what was damaged and set aside, now or before. What was
+	// lost with it is named by the next run of the edge.
+	Quarantine []broker.Damage `json:"quarantine"`
 	// Damaged sums up everything that is not as it should be; 0: all is well.
 	Damaged uint64 `json:"damaged"`
 }
@@ -235,8 +241,16 @@ func (s *Store) Verify(ctx context.Context) (Verification, error) {
 		}
 	}
 	marks, err := readHighWater(s.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, errMarks) {
 		return Verification{}, err
+	}
+	if v.Quarantine, err = broker.ReadQuarantine(quarantineDir(s.dir)); err != nil {
+		return Verification{}, err
+	}
+	for _, d := range v.Quarantine {
+		if !d.Settled {
+			v.Damaged++
+		}
 	}
 	v.addLost(marks, newest)
 	return v, nil

@@ -28,11 +28,13 @@ type pipeline struct {
 	cfg        *config.Pipeline
 	lane       *store.Lane
 	rules      *alert.Rules
-	plugins    map[string]*wasm.Plugin // its own, by the name of their block
+	plugins    map[string]*loadedPlugin // its own, by the name of their block
 	transforms []transform
 	sources    []*source
 	keyed      *keyed.Store // nil: its records follow one another
 	keys       *keys        // what its plugins keep; nil: they keep nothing
+	collecting *task        // its sources
+	failed     error        // why collecting has ended
 	base       Counts       // what it had when this process opened it
 }
 
@@ -117,7 +119,7 @@ func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipel
 				diags = append(diags, diagnostic(t.Range, "Plugin is no transform", fmt.Errorf("plugin %q: %w", t.Plugin, errNoTransform)))
 			}
 			p.transforms = append(p.transforms, transform{
-				name: t.Name, plugin: plugin, pass: t.OnError == "pass", wait: t.WhenResting == "wait",
+				name: t.Name, plugin: plugin.Plugin, pass: t.OnError == "pass", wait: t.WhenResting == "wait",
 			})
 		}
 	}
@@ -148,22 +150,18 @@ func (e *Engine) openSource(p *config.Pipeline, c *config.Collect) (collect.Sour
 	}, c.Args)
 }
 
-// collect runs every source until ctx ends or its input does, and returns when
-// all that they handed on is durable. Work in flight lives until hard ends.
-func (e *Engine) collect(ctx, hard context.Context) error {
+// collect runs the sources of a pipeline until ctx ends or their input does, and
+// returns when all that they handed on is durable. Work in flight lives until
+// hard ends.
+func (e *Engine) collect(ctx, hard context.Context, p *pipeline) error {
 	var all gosync.WaitGroup
-	var mu gosync.Mutex
-	var errs []error
-	for _, p := range e.pipelines() {
-		for _, s := range p.sources {
-			all.Go(func() {
-				if err := e.runSource(ctx, hard, p, s); err != nil {
-					mu.Lock()
-					errs = append(errs, fmt.Errorf("pipeline %s, collect %s: %w", p.cfg.Name, s.name, err))
-					mu.Unlock()
-				}
-			})
-		}
+	errs := make([]error, len(p.sources))
+	for i, s := range p.sources {
+		all.Go(func() {
+			if err := e.runSource(ctx, hard, p, s); err != nil {
+				errs[i] = fmt.Errorf("pipeline %s, collect %s: %w", p.cfg.Name, s.name, err)
+			}
+		})
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -14,11 +14,11 @@ func (e *Engine) pluginStatus() []PluginStatus {
 	var all []PluginStatus
 	for _, p := range set.pipelines {
 		for _, name := range transformPlugins(p.cfg) {
-			all = append(all, statusOf(p.plugins[name], p.cfg.Name))
+			all = append(all, statusOf(p.plugins[name].Plugin, p.cfg.Name))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.plugins)) {
-		all = append(all, statusOf(set.plugins[name], ""))
+		all = append(all, statusOf(set.plugins[name].Plugin, ""))
 	}
 	return all
 }

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,61 +38,62 @@ func (e *Engine) openPlugins(ctx context.Context) error {
 	if set.trust, diags = readTrust(&set.cfg.Edge); diags.HasErrors() {
 		return diags
 	}
-	set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg))
-	if !diags.HasErrors() {
-		return nil
-	}
-	// It may be the cache: damaged, or on a disk that takes nothing.
-	if err := e.forgetPluginCache(ctx); err != nil {
-		return err
-	}
-	cached := diags
 	if set.plugins, diags = e.loadPlugins(ctx, set, unusedPlugins(set.cfg)); diags.HasErrors() {
 		return diags
 	}
-	e.log.Warn("plugins were compiled without the cache, which could not be used", "error", cached)
 	return nil
 }
 
 // openPluginHost starts the plugin host if that has not been done.
-func (e *Engine) openPluginHost(ctx context.Context) (err error) {
+func (e *Engine) openPluginHost(ctx context.Context) error {
 	if e.wasm != nil {
 		return nil
 	}
-	if err := e.newPluginHost(ctx, e.pluginCache()); err != nil {
+	host, err := e.newPluginHost(ctx, filepath.Join(e.dataDir, "wasm-cache"))
+	if err != nil {
 		e.log.Warn("plugins are compiled without a cache", "error", err)
-		if err := e.newPluginHost(ctx, ""); err != nil {
+		if host, err = e.newPluginHost(ctx, ""); err != nil {
 			return err
 		}
+		e.uncached = host
 	}
-	e.onClose("plugin host", func(ctx context.Context) error { return e.wasm.Close(ctx) })
+	e.wasm = host
 	return nil
 }
 
-func (e *Engine) newPluginHost(ctx context.Context, cacheDir string) error {
+func (e *Engine) newPluginHost(ctx context.Context, cacheDir string) (*wasm.Host, error) {
 	host, err := wasm.NewHost(ctx, wasm.Options{
 		CacheDir: cacheDir, Logger: e.log.With("part", "plugin"), Now: e.now, Config: e.device.Lookup,
 	})
 	if err == nil {
-		e.wasm = host
+		e.onClose("plugin host", host.Close)
 	}
-	return err
+	return host, err
 }
 
-func (e *Engine) pluginCache() string { return filepath.Join(e.dataDir, "wasm-cache") }
-
-// forgetPluginCache removes the cache of compiled plugins and starts a host
-// without one. It is for the start, when nothing else knows the host.
-func (e *Engine) forgetPluginCache(ctx context.Context) error {
-	if err := errors.Join(e.wasm.Close(ctx), os.RemoveAll(e.pluginCache())); err != nil {
-		e.log.Warn("removing the cache of compiled plugins", "error", err)
+// loadModule loads a module. When that fails it may be the cache, damaged or on a
+// disk that takes nothing: then it is tried without one.
+func (e *Engine) loadModule(ctx context.Context, m wasm.Module) (*wasm.Plugin, error) {
+	p, cached := e.wasm.Load(ctx, m)
+	if cached == nil || e.wasm == e.uncached || ctx.Err() != nil {
+		return p, cached
 	}
-	return e.newPluginHost(ctx, "")
+	if e.uncached == nil {
+		var err error
+		if e.uncached, err = e.newPluginHost(ctx, ""); err != nil {
+			return nil, errors.Join(cached, err)
+		}
+	}
+	p, err := e.uncached.Load(ctx, m)
+	if err == nil {
+		e.log.Warn("a plugin was compiled without the cache, which could not be used", "plugin", m.Name, "error", cached)
+	}
+	return p, err
 }
 
 // unusedPlugins lists the plugin blocks that no transform names.
 func unusedPlugins(cfg *config.Config) []string {
-	used := map[string]bool{}
+	used := keyedPlugins(cfg) // those are loaded with their stores
 	for i := range cfg.Pipelines {
 		for _, name := range transformPlugins(&cfg.Pipelines[i]) {
 			used[name] = true
@@ -119,8 +122,8 @@ func transformPlugins(p *config.Pipeline) []string {
 
 // loadPlugins loads the named plugin blocks and reports all that cannot be
 // loaded; then none stays loaded.
-func (e *Engine) loadPlugins(ctx context.Context, set *setup, names []string) (map[string]*wasm.Plugin, hcl.Diagnostics) {
-	loaded := map[string]*wasm.Plugin{}
+func (e *Engine) loadPlugins(ctx context.Context, set *setup, names []string) (map[string]*loadedPlugin, hcl.Diagnostics) {
+	loaded := map[string]*loadedPlugin{}
 	var diags hcl.Diagnostics
 	for i := range set.cfg.Plugins {
 		block := &set.cfg.Plugins[i]
@@ -142,7 +145,7 @@ func (e *Engine) loadPlugins(ctx context.Context, set *setup, names []string) (m
 }
 
 // closePlugins frees plugins that nothing uses any more.
-func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*wasm.Plugin) {
+func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*loadedPlugin) {
 	for name, p := range loaded {
 		if err := p.Close(ctx); err != nil {
 			e.log.Warn("closing a plugin", "plugin", name, "error", err)
@@ -150,11 +153,34 @@ func (e *Engine) closePlugins(ctx context.Context, loaded map[string]*wasm.Plugi
 	}
 }
 
-func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (*wasm.Plugin, error) {
+// loadedPlugin is a plugin with what tells that it would be the same one if it
+// were loaded again.
+type loadedPlugin struct {
+	*wasm.Plugin
+	print string
+}
+
+// printOf sums up all that makes a plugin what it is.
+func printOf(set *setup, p *config.Plugin, m *wasm.Module) string {
+	sum := sha256.New()
+	for _, part := range [][]byte{[]byte(p.Text), fmt.Append(nil, set.trust), m.Signature, m.Code} {
+		fmt.Fprintf(sum, "%d\n%s", len(part), part)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// same reports whether the files still say of a plugin what was loaded.
+func (p *loadedPlugin) same(set *setup, block *config.Plugin) bool {
+	m, err := readModule(block.Module)
+	return err == nil && p.print == printOf(set, block, &m)
+}
+
+func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (*loadedPlugin, error) {
 	m, err := readModule(p.Module)
 	if err != nil {
 		return nil, err
 	}
+	print := printOf(set, p, &m)
 	if !strings.HasPrefix(p.Module, builtinPrefix) { // those are as good as the program
 		m.Trust = set.trust
 	}
@@ -166,7 +192,11 @@ func (e *Engine) loadPlugin(ctx context.Context, set *setup, p *config.Plugin) (
 	if p.Extism != nil {
 		m.Extism = &wasm.Extism{Function: p.Extism.Function, Input: wasm.ExtismInput(p.Extism.Input)}
 	}
-	return e.wasm.Load(ctx, m)
+	plugin, err := e.loadModule(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return &loadedPlugin{plugin, print}, nil
 }
 
 // readModule reads a module, a file or one that comes with edged, and its
@@ -237,5 +267,5 @@ func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, e
 	if err := p.CanResolve(); err != nil {
 		return nil, errors.Join(err, p.Close(ctx))
 	}
-	return p, nil
+	return p.Plugin, nil
 }

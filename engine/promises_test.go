@@ -114,14 +114,17 @@ func (r *rig) open(cfg *config.Config, opts engine.Options) *running {
 }
 
 // end waits for the run to end by itself and closes the engine.
-func (r *running) end() engine.Summary {
+func (r *running) end() engine.Summary { r.t.Helper(); return r.endWithin(time.Minute) }
+
+// endWithin is end with a bound of its own.
+func (r *running) endWithin(most time.Duration) engine.Summary {
 	r.t.Helper()
 	select {
 	case err := <-r.ran:
 		if err != nil {
 			r.t.Error(err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(most):
 		r.t.Fatalf("the run does not end; status %+v", r.Status())
 	}
 	r.cancel()

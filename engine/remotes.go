@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"slices"
+	gosync "sync"
 	"time"
 
 	"github.com/edged/edged/engine/batch"
@@ -22,9 +24,12 @@ import (
 type remote struct {
 	cfg     *config.Remote
 	remote  sync.Remote
+	rate    *sync.Rate
 	monitor *sync.Monitor
 	sender  *sync.Sender
 	feeds   []*feed
+	// watching is the monitor at work, and sending the sender.
+	watching, sending *task
 	// wants tells whether messages of a pipeline and topic go there; nil: all do.
 	wants func(pipeline, topic string) bool
 }
@@ -33,7 +38,15 @@ type remote struct {
 type feed struct {
 	*sync.FeedSender
 	pipeline *pipeline // nil: messages
+	before   uint64    // sent by feeds that this one has replaced
+
+	mu     gosync.Mutex
+	oldest oldestWaiting
 }
+
+// Sent returns how many entries the remote has taken since this process first
+// asked it.
+func (f *feed) Sent() uint64 { return f.before + f.FeedSender.Sent() }
 
 // openHubs starts the embedded hubs and returns the links of all NATS remotes.
 func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
@@ -110,61 +123,98 @@ func (e *Engine) openRemote(ctx context.Context, cfg *config.Remote, rate *sync.
 // openRemotes makes monitor, sender and feeds of every remote that a pipeline
 // syncs to.
 func (e *Engine) openRemotes(ctx context.Context) error {
-	for i := range e.config().Remotes {
-		cfg := &e.config().Remotes[i]
-		syncs := map[*pipeline]*config.Sync{}
-		for _, p := range e.pipelines() {
-			for j := range p.cfg.Syncs {
-				if s := &p.cfg.Syncs[j]; s.RemoteKind == cfg.Kind && s.RemoteName == cfg.Name {
-					syncs[p] = s
-				}
-			}
+	e.onClose("remotes", func(context.Context) error {
+		for _, r := range e.remotes() {
+			r.remote.Close()
 		}
-		if len(syncs) == 0 {
+		return nil
+	})
+	set := e.setup.Load()
+	for i := range set.cfg.Remotes {
+		cfg := &set.cfg.Remotes[i]
+		if len(syncsTo(set, cfg)) == 0 {
 			continue
 		}
-		log := e.log.With("remote", cfg.Name)
-		rate := sync.NewRate(cfg.Args.Rate("max_rate"), e.now)
-		n, err := e.openRemote(ctx, cfg, rate, log)
+		r, err := e.newRemote(ctx, cfg)
 		if err != nil {
 			return err
 		}
-		e.onClose("remote "+cfg.Name, func(context.Context) error { n.Close(); return nil })
-		r := &remote{cfg: cfg, remote: n}
-		watch, _ := cfg.Args.Block("monitor") // without one all is at its default
-		r.monitor = sync.NewMonitor(sync.MonitorOptions{
-			Remote: n, Logger: log, OnChange: e.publishChange, Every: watch.Duration("every"), Timeout: watch.Duration("timeout"),
-			Slow: watch.Duration("slow"), OfflineAfter: int(watch.Int("failures")),
-		})
-		r.sender = sync.NewSender(sync.SenderOptions{
-			Remote: n, Monitor: r.monitor, Logger: log, Now: e.now, Rate: rate,
-			Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
-		})
-		e.addFeeds(r, syncs)
-		set := e.setup.Load()
+		e.addFeeds(set, r, nil)
 		set.remotes = append(set.remotes, r)
 	}
 	return nil
 }
 
-func (e *Engine) addFeeds(r *remote, syncs map[*pipeline]*config.Sync) {
-	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
-		f.Known, f.Past = e.state.position(r.cfg.Name, f)
-		sender := r.sender.Add(f, policy, every)
-		r.feeds = append(r.feeds, &feed{FeedSender: sender, pipeline: p})
+// syncsTo returns the pipelines that sync to a remote.
+func syncsTo(set *setup, cfg *config.Remote) map[*pipeline]*config.Sync {
+	syncs := map[*pipeline]*config.Sync{}
+	for _, p := range set.pipelines {
+		for j := range p.cfg.Syncs {
+			if s := &p.cfg.Syncs[j]; s.RemoteKind == cfg.Kind && s.RemoteName == cfg.Name {
+				syncs[p] = s
+			}
+		}
 	}
-	r.wants = e.wants(syncs)
+	return syncs
+}
+
+// newRemote opens a remote with its monitor.
+func (e *Engine) newRemote(ctx context.Context, cfg *config.Remote) (*remote, error) {
+	log := e.log.With("remote", cfg.Name)
+	r := &remote{cfg: cfg, rate: sync.NewRate(cfg.Args.Rate("max_rate"), e.now)}
+	var err error
+	if r.remote, err = e.openRemote(ctx, cfg, r.rate, log); err != nil {
+		return nil, err
+	}
+	watch, _ := cfg.Args.Block("monitor") // without one all is at its default
+	r.monitor = sync.NewMonitor(sync.MonitorOptions{
+		Remote: r.remote, Logger: log, OnChange: e.publishChange, Every: watch.Duration("every"), Timeout: watch.Duration("timeout"),
+		Slow: watch.Duration("slow"), OfflineAfter: int(watch.Int("failures")),
+	})
+	return r, nil
+}
+
+// addFeeds gives a remote its sender, with the feeds of the pipelines that sync
+// to it. They go on where the feeds of old end, which runs no more; old may be nil.
+func (e *Engine) addFeeds(set *setup, r, old *remote) {
+	r.sender = sync.NewSender(sync.SenderOptions{
+		Remote: r.remote, Monitor: r.monitor, Logger: e.log.With("remote", r.cfg.Name), Now: e.now, Rate: r.rate,
+		Changed: []func() <-chan struct{}{e.records.Changed, e.queue.Log().Changed},
+	})
+	add := func(p *pipeline, f *sync.Feed, policy batch.Policy, every time.Duration) {
+		e.state.recall(r.cfg.Name, f)
+		next := &feed{pipeline: p}
+		if before := old.feedOf(f); before != nil {
+			f.Met, next.before = before.Met(), before.Sent()
+		}
+		next.FeedSender = r.sender.Add(f, policy, every)
+		r.feeds = append(r.feeds, next)
+	}
+	syncs := syncsTo(set, r.cfg)
+	r.wants = wants(syncs, len(set.pipelines))
 	for _, priority := range record.Priorities {
 		f := &sync.Feed{Kind: sync.Messages, Lane: e.queue.Lane(priority), Want: r.want(), Expires: expires}
 		add(nil, f, batch.Policy{}, 0)
 	}
-	for _, p := range e.pipelines() {
+	for _, p := range set.pipelines {
 		if s := syncs[p]; s != nil && p.keyed == nil {
 			f := &sync.Feed{Kind: sync.Records, Lane: p.lane}
 			b := p.cfg.Batch
 			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
 		}
 	}
+}
+
+// feedOf returns the remote's feed of the same lane, or nil.
+func (r *remote) feedOf(f *sync.Feed) *feed {
+	if r == nil {
+		return nil
+	}
+	i := slices.IndexFunc(r.feeds, func(b *feed) bool { return b.Feed.Kind == f.Kind && b.Feed.Lane == f.Lane })
+	if i < 0 {
+		return nil
+	}
+	return r.feeds[i]
 }
 
 // drain flushes every sender and waits until nothing waits any more, or ctx

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"github.com/edged/edged/engine/record"
+	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
 
@@ -35,11 +35,7 @@ func (c Counts) since(base Counts) Counts {
 // counts returns a pipeline's totals. A record is synced when every remote of
 // the pipeline has it.
 func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
-	n := p.lane.Counts()
-	c = Counts{
-		Collected: n.Collected, Transformed: n.Transformed, Stored: p.lane.Last(),
-		Messages: n.Messages, DeadLetters: n.DeadLetters, Dropped: n.Dropped, Discarded: n.Discarded,
-	}
+	c = laneCounts(p.lane)
 	first := true
 	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
@@ -77,9 +73,13 @@ func (e *Engine) totals() (c Counts) {
 	return c
 }
 
-// Status may be called at any time from any goroutine.
+// Status may be called at any time from any goroutine, and often: it reads from
+// disk only where the oldest records stand, when that has changed.
 func (e *Engine) Status() Status {
+	ctx, cancel := context.WithTimeout(context.Background(), statTimeout)
+	defer cancel()
 	s := Status{
+		Running:  true,
 		DeviceID: e.config().Edge.DeviceID, DataDir: e.dataDir, Version: e.opts.Version,
 		Started: e.started.UTC(), Time: e.now().UTC(), Totals: e.totals(),
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
@@ -101,18 +101,17 @@ func (e *Engine) Status() Status {
 		c, sent, waiting := e.counts(p)
 		s.ThisRun.SyncedRecords += sent
 		s.Waiting += waiting
-		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Alerts: p.rules.Stats(), Keyed: e.keyedStatus(p)}
+		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Released: p.lane.Released(), Alerts: p.rules.Stats(), Keyed: e.keyedStatus(p)}
+		ps.Kept, ps.Syncs = e.pipelineKept(ctx, p, s.Time)
 		for _, src := range p.sources {
 			ps.Sources = append(ps.Sources, src.status())
 		}
-		for _, r := range e.remotes() {
-			for _, f := range r.feeds {
-				if f.pipeline == p {
-					ps.Syncs = append(ps.Syncs, e.syncStatus(r, f))
-				}
-			}
-		}
 		s.Pipelines = append(s.Pipelines, ps)
+	}
+	for _, lane := range e.removedLanes() {
+		if ps := e.removedStatus(ctx, lane); ps.Kept.Records > 0 || len(ps.Released) > 0 {
+			s.Pipelines = append(s.Pipelines, ps)
+		}
 	}
 	for _, r := range e.remotes() {
 		state, since, err := r.monitor.State()
@@ -134,20 +133,8 @@ func (e *Engine) Status() Status {
 	}
 	s.Queue.Waiting += e.unmoved(s.Totals.Messages)
 	s.Waiting += s.Queue.Waiting
-	s.Plugins = e.pluginStatus()
-	return s
-}
-
-func (e *Engine) syncStatus(r *remote, f *feed) SyncStatus {
-	at, last, err := f.Status()
-	s := SyncStatus{Remote: r.cfg.Name, SyncedRecords: at.Total, Waiting: f.Waiting(), LastSync: last.UTC()}
-	if last.IsZero() {
-		s.LastSync = time.Time{}
-	}
-	if err != nil {
-		s.LastError = err.Error()
-	}
-	s.HubLost = f.Past().Lost
+	s.DeadLetters = deadLettersStatus(e.queue.DeadLetters())
+	s.Plugins, s.Reload = e.pluginStatus(), e.reloads.status()
 	return s
 }
 
@@ -163,6 +150,7 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 				Discarded: [][2]uint64{}, PastTTL: [][2]uint64{}, Gaps: [][2]uint64{}, Duplicates: [][2]uint64{}, Damaged: [][2]uint64{},
 				HubLost: [][2]uint64{},
 			}
+			row.Lost = append([]store.Loss{}, f.Feed.Lane.Losses()...)
 			if err := e.auditFeed(ctx, r, f, &row); err != nil {
 				row.Error = err.Error()
 			}
@@ -174,6 +162,23 @@ func (e *Engine) Audit(ctx context.Context) (Audit, error) {
 		}
 	}
 	return a, ctx.Err()
+}
+
+// syncedIn returns up to which of the lane's numbers a ledger reaches whose newest
+// entry is of that epoch: after an edge has begun a new one and has nothing to
+// send yet, that is the one before.
+func syncedIn(lane *store.Lane, epoch string, last uint64) uint64 {
+	eras := lane.Eras()
+	for i, era := range eras {
+		switch {
+		case era.Epoch != epoch:
+		case i == len(eras)-1:
+			return last
+		default:
+			return min(last, eras[i+1].From-1)
+		}
+	}
+	return 0
 }
 
 func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPipeline) error {
@@ -198,12 +203,11 @@ func (e *Engine) auditFeed(ctx context.Context, r *remote, f *feed, row *AuditPi
 	row.HubLost = append(row.HubLost, found.HubLost...)
 	row.Duplicates = append(row.Duplicates, found.Duplicates...)
 	row.Damaged = append(row.Damaged, found.Damaged...)
-	if found.Epoch == row.Epoch {
-		row.Synced = found.Last
-	}
+	row.Synced = syncedIn(f.Feed.Lane, found.Epoch, found.Last)
 	// What the edge was told is settled and the hub does not know is lost.
-	if at, _, _ := f.Status(); at.Last > row.Synced {
-		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, at.Last})
+	// Up to the position all may belong to other remotes; of that it knows nothing.
+	if acked := f.Past().Acked; acked > row.Synced {
+		row.Gaps = append(row.Gaps, [2]uint64{row.Synced + 1, acked})
 	}
 	return nil
 }

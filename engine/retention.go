@@ -24,8 +24,6 @@ const (
 	purgeStep = 16
 	// ageEvery is how often the age of synced records is looked at.
 	ageEvery = time.Minute
-	// sizeStep is the part of keep_bytes by which a lane may grow unlooked at.
-	sizeStep = 16
 	// discardPart is the part of what waits that is dropped at a time.
 	discardPart = 20
 )
@@ -38,6 +36,7 @@ type keeper struct {
 	ages     map[time.Duration]aged // by keep
 	sizes    map[*store.Lane]sized
 	places   map[*feed]place
+	message  aged      // of the queue
 	alone    time.Time // when lanes were last purged alone
 	expired  time.Time // when the queue was last looked through for expired messages
 }
@@ -52,12 +51,9 @@ type aged struct {
 	looked time.Time
 }
 
-// sized says that what was synced of a lane from seq on was within its bound.
-type sized struct {
-	seq    uint64
-	bytes  uint64 // of the lane, when that was found
-	looked time.Time
-}
+// sized says that what was synced of a lane, before needed, was within its bound
+// from seq on.
+type sized struct{ seq, needed uint64 }
 
 // place is where the entry behind a remote's position stands.
 type place struct{ position, seq uint64 }
@@ -79,7 +75,12 @@ func (k *keeper) free(ctx context.Context) error {
 	if err := k.expire(ctx); err != nil {
 		return err
 	}
-	purged, err := k.purge(ctx, e.queue.Log(), k.messages, e.messageFloor(), tight || e.queue.Log().Full())
+	tight = tight || e.queue.Log().Full()
+	floor, err := k.messageFloor(ctx, tight)
+	if err != nil {
+		return err
+	}
+	purged, err := k.purge(ctx, e.queue.Log(), k.messages, floor, tight)
 	if err != nil {
 		return err
 	}
@@ -117,8 +118,8 @@ func (k *keeper) freeRecords(ctx context.Context, tight bool) (freed bool, err e
 	k.records, freed = max(k.records, purged), purged > 0
 	if now := e.now(); tight || now.Sub(k.alone) >= ageEvery {
 		k.alone = now
-		for lane, floor := range floors {
-			went, err := purgeAlone(ctx, lane, floor)
+		for _, lane := range e.records.Lanes() { // one that came since has no floor
+			went, err := purgeAlone(ctx, lane, floors[lane])
 			errs, freed = append(errs, err), freed || went
 		}
 	}
@@ -236,6 +237,25 @@ func (k *keeper) purge(ctx context.Context, log *store.Log, done, floor uint64, 
 	return floor, nil
 }
 
+// messageFloor returns the stream sequence up to which the queue is to be purged:
+// messages stay as long as records, so that a hub that was restored from a backup
+// gets them again, unless room is tight.
+func (k *keeper) messageFloor(ctx context.Context, tight bool) (uint64, error) {
+	e := k.engine
+	needed, keep := e.messageFloor(), e.config().Edge.Keep
+	if tight || keep <= 0 || needed == 0 {
+		return needed, nil
+	}
+	if now := e.now(); k.message.looked.IsZero() || now.Sub(k.message.looked) >= min(ageEvery, keep) {
+		seq, err := e.queue.Log().SequenceAt(ctx, now.Add(-keep))
+		if err != nil {
+			return 0, fmt.Errorf("looking for messages past their keep: %w", err)
+		}
+		k.message = aged{seq, now}
+	}
+	return min(needed, k.message.seq), nil
+}
+
 // ageFloor returns the stream sequence of the oldest record that is younger
 // than keep.
 func (k *keeper) ageFloor(ctx context.Context, keep time.Duration) (uint64, error) {
@@ -256,21 +276,23 @@ func (k *keeper) ageFloor(ctx context.Context, keep time.Duration) (uint64, erro
 }
 
 // sizeFloor returns the stream sequence from which on what was synced of a lane
-// takes at most bytes. It looks again once a minute, or when the lane has grown.
+// takes at most bytes. It looks when more has been synced.
 func (k *keeper) sizeFloor(ctx context.Context, lane *store.Lane, bytes, needed uint64) (uint64, error) {
 	stats, err := lane.Stats(ctx)
 	if err != nil || stats.Bytes <= bytes {
 		return 0, err
 	}
-	now, known := k.engine.now(), k.sizes[lane]
-	if known.looked.IsZero() || now.Sub(known.looked) >= ageEvery || stats.Bytes > known.bytes+bytes/sizeStep {
+	known := k.sizes[lane]
+	if known.needed != needed {
 		seq, err := lane.SequenceOf(ctx, bytes, needed)
 		if err != nil {
 			return 0, err
 		}
-		known = sized{seq, stats.Bytes, now}
+		if seq > known.seq {
+			k.alone = time.Time{} // what it asks for goes now
+		}
+		known = sized{seq, needed}
 		k.sizes[lane] = known
-		k.alone = time.Time{}
 	}
 	return known.seq, nil
 }
@@ -289,6 +311,7 @@ func (e *Engine) pipelineOf(lane *store.Lane) *pipeline {
 // discardRecords drops a part of the oldest records that wait, of every
 // pipeline that says so. The trace of it is durable before anything goes (I7).
 func (e *Engine) discardRecords(ctx context.Context) error {
+	before := e.records.Durable() + 1
 	if e.queue.Moved() < e.records.NewestOutbox() {
 		return nil // messages and dead letters first: they may stand in what would go
 	}
@@ -301,7 +324,7 @@ func (e *Engine) discardRecords(ctx context.Context) error {
 			at, _, _ := f.Status()
 			synced = min(synced, at.Last)
 		}
-		if err := e.discard(ctx, p.lane, synced); err != nil {
+		if err := e.discard(ctx, p.lane, synced, before); err != nil {
 			return err
 		}
 	}
@@ -311,6 +334,7 @@ func (e *Engine) discardRecords(ctx context.Context) error {
 // discardMessages drops a part of the oldest messages of the lowest priority
 // that has any.
 func (e *Engine) discardMessages(ctx context.Context) error {
+	before := e.queue.Log().Durable() + 1
 	for i := len(record.Priorities) - 1; i >= 0; i-- {
 		lane := e.queue.Lane(record.Priorities[i])
 		synced := lane.Last()
@@ -323,14 +347,15 @@ func (e *Engine) discardMessages(ctx context.Context) error {
 			}
 		}
 		if synced < lane.Last() {
-			return e.discard(ctx, lane, synced)
+			return e.discard(ctx, lane, synced, before)
 		}
 	}
 	return nil
 }
 
-// discard drops the oldest of what waits behind synced.
-func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced uint64) error {
+// discard drops the oldest of what waits behind synced, of what stands before
+// that stream sequence.
+func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced, before uint64) error {
 	first, err := lane.First(ctx)
 	if err != nil || first == 0 {
 		return err
@@ -341,7 +366,7 @@ func (e *Engine) discard(ctx context.Context, lane *store.Lane, synced uint64) e
 		return nil
 	}
 	last := first + (newest-first)/discardPart
-	if last, err = lane.Discard(ctx, first, last); err != nil {
+	if last, err = lane.Discard(ctx, first, last, before); err != nil || last < first {
 		return err
 	}
 	e.log.Warn("the store is full: the oldest that waited were discarded", "lane", lane.Name(), "first", first, "last", last)

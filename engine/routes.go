@@ -36,11 +36,11 @@ func newRoute(p *config.Pipeline, s *config.Sync) *route {
 	return r
 }
 
-// wants tells the messages of a remote, which these pipelines sync to, from those
-// of others, by pipeline and topic. It returns nil when all of them are.
-func (e *Engine) wants(syncs map[*pipeline]*config.Sync) func(pipeline, topic string) bool {
+// wants tells the messages of a remote, which these of all pipelines sync to, from
+// those of others, by pipeline and topic. It returns nil when all of them are.
+func wants(syncs map[*pipeline]*config.Sync, pipelines int) func(pipeline, topic string) bool {
 	routes := map[string]*route{}
-	all := len(syncs) == len(e.pipelines())
+	all := len(syncs) == pipelines
 	for p, s := range syncs {
 		routes[p.cfg.Name] = newRoute(p.cfg, s)
 		all = all && s.Topics == nil

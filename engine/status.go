@@ -7,6 +7,7 @@ import (
 
 	"github.com/edged/edged/engine/alert"
 	"github.com/edged/edged/engine/keyed"
+	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
 
@@ -32,21 +33,27 @@ type Counts struct {
 	Expired uint64 `json:"expired"`
 }
 
-// Status is a running edge at one moment.
+// Status is an edge at one moment. One that does not run knows no remotes'
+// states, no sources and no plugins; its DeviceID and Version are empty.
 type Status struct {
-	DeviceID  string           `json:"device_id"`
-	DataDir   string           `json:"data_dir"`
-	Version   string           `json:"version"`
-	Started   time.Time        `json:"started"`
-	Time      time.Time        `json:"time"`
-	Totals    Counts           `json:"totals"`
-	ThisRun   Counts           `json:"this_run"`
-	Waiting   uint64           `json:"waiting"` // records and messages not yet synced
-	Queue     QueueStatus      `json:"queue"`
-	Storage   StorageStatus    `json:"storage"`
-	Pipelines []PipelineStatus `json:"pipelines"`
-	Remotes   []RemoteStatus   `json:"remotes"`
-	Plugins   []PluginStatus   `json:"plugins"`
+	Running  bool          `json:"running"`
+	DeviceID string        `json:"device_id"`
+	DataDir  string        `json:"data_dir"`
+	Version  string        `json:"version"`
+	Started  time.Time     `json:"started"`
+	Time     time.Time     `json:"time"`
+	Totals   Counts        `json:"totals"`
+	ThisRun  Counts        `json:"this_run"`
+	Waiting  uint64        `json:"waiting"` // records and messages not yet synced
+	Queue    QueueStatus   `json:"queue"`
+	Storage  StorageStatus `json:"storage"`
+	// DeadLetters are counted for all pipelines together.
+	DeadLetters DeadLettersStatus `json:"dead_letters"`
+	Pipelines   []PipelineStatus  `json:"pipelines"`
+	Remotes     []RemoteStatus    `json:"remotes"`
+	Plugins     []PluginStatus    `json:"plugins"`
+	// Reload tells of the newest reload of the configuration; nil: there was none.
+	Reload *ReloadStatus `json:"reload,omitempty"`
 }
 
 // QueueStatus tells how many messages wait, by priority name.
@@ -66,13 +73,18 @@ type StorageStatus struct {
 
 // PipelineStatus is one pipeline at one moment.
 type PipelineStatus struct {
-	Name    string         `json:"name"`
-	Totals  Counts         `json:"totals"`
-	Waiting uint64         `json:"waiting"` // records not yet synced to every remote
-	Sources []SourceStatus `json:"sources"`
-	Syncs   []SyncStatus   `json:"syncs"`
-	Alerts  []alert.Stat   `json:"alerts"`
-	Keyed   *KeyedStatus   `json:"keyed,omitempty"`
+	Name string `json:"name"`
+	// Removed says that it is configured no more, and that something of it is kept.
+	Removed bool       `json:"removed,omitempty"`
+	Totals  Counts     `json:"totals"`
+	Waiting uint64     `json:"waiting"` // records not yet synced to every remote
+	Kept    KeptStatus `json:"kept"`
+	// Released are the newest records that were given up on request.
+	Released []store.Release `json:"released,omitempty"`
+	Sources  []SourceStatus  `json:"sources"`
+	Syncs    []SyncStatus    `json:"syncs"`
+	Alerts   []alert.Stat    `json:"alerts"`
+	Keyed    *KeyedStatus    `json:"keyed,omitempty"`
 }
 
 // KeyedStatus is how the keyed records of a pipeline are.
@@ -92,13 +104,19 @@ type SourceStatus struct {
 	Error string `json:"error,omitempty"`
 }
 
-// SyncStatus is one pipeline's way to one remote.
+// SyncStatus is one pipeline's way to one remote. It is kept across restarts, and
+// told before the remote is reached.
 type SyncStatus struct {
-	Remote        string    `json:"remote"`
-	SyncedRecords uint64    `json:"synced_records"`
+	Remote        string `json:"remote"`
+	Status        string `json:"status"` // synced, waiting, failing
+	SyncedRecords uint64 `json:"synced_records"`
+	// FailedRecords counts those that the remote does not take; they are dead
+	// letters.
+	FailedRecords uint64    `json:"failed_records"`
 	Waiting       uint64    `json:"waiting"`
 	LastSync      time.Time `json:"last_sync,omitzero"`
 	LastError     string    `json:"last_error,omitempty"`
+	WaitingSince
 	// HubLost are numbers that the remote had acknowledged and then lost, by a
 	// restored backup or a stream made anew, and that this edge no longer kept.
 	HubLost [][2]uint64 `json:"hub_lost,omitempty"`
@@ -172,6 +190,9 @@ type Audit struct {
 	Waiting    uint64          `json:"waiting"`
 }
 
+// Loss is a range of numbers that an edge's own store has lost, and why.
+type Loss = store.Loss
+
 // AuditPipeline compares one pipeline, or one priority of the queue, at one
 // remote. Ranges are record numbers, first and last.
 type AuditPipeline struct {
@@ -190,6 +211,9 @@ type AuditPipeline struct {
 	// HubLost are those of the gaps that the hub had acknowledged and then lost, by
 	// a restored backup or a stream made anew, and that the edge no longer kept.
 	HubLost [][2]uint64 `json:"hub_lost"`
+	// Lost are numbers that this edge knows its own store has lost, with the cause,
+	// the newest 64 ranges. Those that were lost before they were synced are gaps.
+	Lost []Loss `json:"lost"`
 	// NoLedger says that the remote keeps no ledger to compare with, as an HTTP
 	// API: Synced is what it has acknowledged, the other numbers say nothing.
 	NoLedger bool   `json:"no_ledger,omitempty"`

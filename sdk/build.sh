@@ -16,6 +16,7 @@ c() {
     -I "$sdk/c" "$sdk/c/$2" -o "$out/c/$1.wasm"
 }
 c vectors test/vectors.c
+c merge test/merge.c
 c readings examples/readings.c
 c counter examples/counter.c
 c fahrenheit template/transform/plugin.c
@@ -38,5 +39,22 @@ for pair in transform:fahrenheit resolver:work_order; do
 done
 wait
 
+# Debian's own compiler, whatever else is installed: another makes other bytes.
+(
+  cd "$sdk/rust"
+  case $(/usr/bin/rustc --version) in
+    "rustc 1.63.0"*) ;;
+    *) echo "sdk: the Rust modules are built with rustc 1.63.0, Debian 12's, not $(/usr/bin/rustc --version)" >&2; exit 1 ;;
+  esac
+  export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$tmp/rust"
+  export RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$sdk/rust=edged"
+  /usr/bin/cargo build --quiet --offline --release --target wasm32-unknown-unknown --examples
+)
+mkdir -p "$out/rust"
+for name in counter fahrenheit merge readings vectors work_order; do
+  cp "$tmp/rust/wasm32-unknown-unknown/release/examples/$name.wasm" "$out/rust/"
+done
+
 cd "$out"
+chmod 644 */*.wasm
 sha256sum */*.wasm > SHA256SUMS

@@ -11,7 +11,9 @@ import (
 // with as it is. The AssemblyScript guide has its own test.
 func TestReadmesShowTheTemplates(t *testing.T) {
 	for lang, files := range map[string][]string{
-		"c": {"transform/plugin.c", "transform/plugin_test.c", "resolver/plugin.c"},
+		"c":    {"transform/plugin.c", "transform/plugin_test.c", "resolver/plugin.c"},
+		"rust": {"transform/src/lib.rs", "resolver/src/lib.rs"},
+		"go":   {"transform/plugin.go", "transform/plugin_test.go", "resolver/plugin.go"},
 	} {
 		readme, err := os.ReadFile(filepath.Join(lang, "README.md"))
 		if err != nil {

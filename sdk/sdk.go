@@ -26,7 +26,9 @@ import (
 //go:embed abi.md
 //go:embed assemblyscript/.npmrc assemblyscript/package-lock.json assemblyscript/README.md
 //go:embed assemblyscript/assembly assemblyscript/runtime assemblyscript/template assemblyscript/test/harness.js
+//go:embed rust/Cargo.toml rust/src all:rust/template rust/README.md
 //go:embed c/edged.h c/edged_test.h c/template c/README.md
+//go:embed go/*.go go/edgedtest/*.go go/template go/README.md
 var files embed.FS
 
 // The kinds of project.
@@ -91,6 +93,16 @@ type language struct {
 
 var languages = []language{
 	{
+		name:   "go",
+		copied: []struct{ from, to string }{{"go", "edged/sdk/go"}, {"go/template/go.mod.template", "edged/go.mod"}},
+		build: Command{
+			Env:  []string{"GOOS=wasip1", "GOARCH=wasm"},
+			Args: []string{"go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", placeholder + ".wasm"},
+		},
+		test:   Command{Args: []string{"go", "test", "."}},
+		module: placeholder + ".wasm",
+	},
+	{
 		name: "assemblyscript",
 		copied: []struct{ from, to string }{
 			{"assemblyscript/.npmrc", ".npmrc"},
@@ -103,6 +115,13 @@ var languages = []language{
 		build:  Command{Args: []string{"npm", "run", "build"}},
 		test:   Command{Args: []string{"npm", "test"}},
 		module: placeholder + ".wasm",
+	},
+	{
+		name:   "rust",
+		copied: []struct{ from, to string }{{"rust/Cargo.toml", "edged/Cargo.toml"}, {"rust/src", "edged/src"}},
+		build:  Command{Args: []string{"cargo", "build", "--release", "--target", "wasm32-unknown-unknown"}},
+		test:   Command{Args: []string{"cargo", "test"}},
+		module: "target/wasm32-unknown-unknown/release/" + placeholder + ".wasm",
 	},
 	{
 		name:   "c",
@@ -163,12 +182,21 @@ func (c Command) named(name string) Command {
 // add copies the file or folder from to the place to.
 func (p *Project) add(from, to, name string) error {
 	return fs.WalkDir(files, from, func(at string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil {
 			return err
 		}
+		if entry.IsDir() {
+			// Templates go to the top of a project, not into its copy of the SDK.
+			if entry.Name() == "template" && at != from {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		place := path.Join(to, strings.TrimPrefix(at, from))
-		// The tests of an SDK stay here; those of a template are the plugin's own.
-		if strings.HasPrefix(place, "edged/") && strings.HasSuffix(place, "_test.go") {
+		// The tests of an SDK stay here; those of a template are the plugin's own. The
+		// guide has a place of its own.
+		inSDK := strings.HasPrefix(place, "edged/") && at != from
+		if inSDK && (strings.HasSuffix(place, "_test.go") || path.Base(place) == "README.md") {
 			return nil
 		}
 		data, err := files.ReadFile(at)

@@ -34,7 +34,9 @@ func newAuditCommand() *cobra.Command {
 		Long: `Compare the edge's own numbering with what is at each hub, and print the gaps
 and duplicates: none, or the exact record numbers.
 
-A gap is a record that counts as synced and is not at the hub. A duplicate is a
+A gap is a record that counts as synced and is not at the hub. What a hub had and
+lost, by a restore from a backup or a stream made anew, is sent again while the
+edge keeps it; what it no longer keeps is a gap, named so (hub_lost). A duplicate is a
 record that is there more than once. Damaged is a batch with other content than
 was sent. Records that wait for the link are neither.
 An HTTP API keeps no ledger: of it only what it acknowledged is shown.
@@ -203,6 +205,12 @@ func auditText(audit engine.Audit) string {
 			number(length(p.Gaps)), number(length(p.Duplicates)))
 		if len(p.Gaps) > 0 {
 			fmt.Fprintf(&details, "%s to %s: missing at the hub: %s\n", p.Pipeline, p.Remote, ranges(p.Gaps))
+		}
+		for _, l := range p.Lost {
+			fmt.Fprintf(&details, "%s: lost at this edge: %s of epoch %s: %s\n", p.Pipeline, ranges([][2]uint64{{l.First, l.Last}}), l.Epoch, oneLine(l.Cause))
+		}
+		if len(p.HubLost) > 0 {
+			fmt.Fprintf(&details, "%s to %s: of these the hub had and lost, and the edge no longer keeps: %s\n", p.Pipeline, p.Remote, ranges(p.HubLost))
 		}
 		if len(p.Duplicates) > 0 {
 			fmt.Fprintf(&details, "%s to %s: more than once at the hub: %s\n", p.Pipeline, p.Remote, ranges(p.Duplicates))

@@ -36,6 +36,7 @@ type edgeAudit struct {
 	Discarded  [][2]uint64 `json:"discarded"`
 	PastTTL    [][2]uint64 `json:"past_ttl"`
 	Gaps       [][2]uint64 `json:"gaps"`
+	HubLost    [][2]uint64 `json:"hub_lost"` // of the gaps
 	Duplicates [][2]uint64 `json:"duplicates"`
 	Damaged    [][2]uint64 `json:"damaged"`
 	Error      string      `json:"error,omitempty"`
@@ -49,7 +50,7 @@ func newFleetAudit(found []sync.EdgeAudit) fleetAudit {
 		row := edgeAudit{
 			DeviceID: f.Edge, Pipeline: f.Name(), Epoch: f.Epoch, Synced: f.Last, LastSync: f.Time.UTC(), AtHub: f.AtHub,
 			Expired: f.Expired, Foreign: f.Foreign, Unsettled: f.Unsettled, Discarded: some(f.Discarded), PastTTL: some(f.PastTTL),
-			Gaps: some(f.Gaps), Duplicates: some(f.Duplicates), Damaged: some(f.Damaged),
+			Gaps: some(f.Gaps), HubLost: some(f.HubLost), Duplicates: some(f.Duplicates), Damaged: some(f.Damaged),
 		}
 		if f.Err != nil {
 			row.Error = f.Err.Error()
@@ -141,6 +142,7 @@ func fleetText(audit fleetAudit) string {
 			}
 		}
 		tell(length(r.Gaps), "missing: %s", ranges(r.Gaps))
+		tell(length(r.HubLost), "of these the hub had and lost, and the edge no longer kept: %s", ranges(r.HubLost))
 		tell(length(r.Duplicates), "more than once: %s", ranges(r.Duplicates))
 		tell(length(r.Damaged), "not what the edge sent: %s", ranges(r.Damaged))
 		tell(length(r.Discarded), "dropped by the edge's policy: %s", ranges(r.Discarded))

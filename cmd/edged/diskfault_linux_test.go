@@ -77,6 +77,11 @@ func (p *powerCut) ackedNow() int {
 
 func (p *powerCut) waitAcked(n int) {
 	p.t.Helper()
+	defer func() {
+		if p.t.Failed() {
+			p.t.Logf("edge: %s", tailOf(p.edge.stderr.String()))
+		}
+	}()
 	eventually(p.t, fmt.Sprintf("%d records are acknowledged", n), func() bool { return p.alive() && p.ackedNow() >= n })
 }
 

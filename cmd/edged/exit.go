@@ -33,7 +33,7 @@ var exitCodes = []struct {
 	{exitAudit, "the audit found gaps, duplicates or damage; 'audit': or could not ask every hub"},
 	{exitNoEdge, "no edge runs on that data directory; 'dlq', 'queue', 'store': and there is no store in it"},
 	{exitDamaged, "the store is damaged, 'store verify' found: something is missing or is not what was stored"},
-	{exitPlugin, "a plugin is not fit: 'plugin inspect' and 'build': it cannot be loaded; 'test': a fault, or something is not as expected; 'verify': a check failed; 'conflicts replay': it failed on some"},
+	{exitPlugin, "a plugin is not fit: 'plugin inspect', 'build' and 'sign': it cannot be loaded, or its signature is refused; 'test': a fault, or something is not as expected; 'verify': a check failed; 'conflicts replay': it failed on some"},
 	{exitInterrupted, "stopped at once by a second Ctrl-C or SIGTERM; what was acknowledged is stored, and the next run goes on from there"},
 }
 

@@ -20,6 +20,8 @@ import (
 type keeper interface {
 	configKeeper
 	conflictKeeper
+	Status(ctx context.Context) (engine.Status, error)
+	Release(ctx context.Context, pipeline string, remotes []string) (engine.Released, error)
 	DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error
 	DropDeadLetters(ctx context.Context, sel queue.Selection, progress func(dropped int) error) (int, error)
 	Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error

@@ -83,7 +83,7 @@ block and argument.`,
 	}{
 		{"pipelines", "Write and run pipelines:", []*cobra.Command{newRunCommand(), newValidateCommand(), newFmtCommand()}},
 		{"plugins", "Write and ship plugins:", []*cobra.Command{newPluginCommand()}},
-		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newEventsCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newConfigCommand(), newConflictsCommand(), newHubCommand()}},
+		{"operate", "Operate edges and hubs:", []*cobra.Command{newStatusCommand(), newReloadCommand(), newEventsCommand(), newAuditCommand(), newDLQCommand(), newQueueCommand(), newStoreCommand(), newConfigCommand(), newConflictsCommand(), newHubCommand()}},
 		{"about", "Know more:", []*cobra.Command{newReferenceCommand(), newVersionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})

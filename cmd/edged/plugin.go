@@ -29,13 +29,17 @@ resolve conflicts. All of it works offline, and on the same host that runs
 plugins in a pipeline: same limits, same checks.
 
 FILE is a .wasm file, or builtin:NAME for a plugin that edged ships.`,
-		Example: `  # What is it, and what does it do with my records?
+		Example: `  # From an empty folder to a plugin that works
+  edged plugin new --lang assemblyscript && edged plugin build && edged plugin test
+
+  # What is it, and what does it do with my records?
   edged plugin inspect builtin:dew_point
   edged plugin test builtin:dew_point --records readings.ndjson
 
   # Is it fit for devices that nobody watches?
   edged plugin verify my-plugin.wasm`,
-	}, newPluginInspectCommand(), newPluginTestCommand(), newPluginVerifyCommand(), newPluginBenchCommand())
+	}, newPluginNewCommand(), newPluginBuildCommand(), newPluginTestCommand(), newPluginVerifyCommand(), newPluginBenchCommand(),
+		newPluginInspectCommand(), newPluginKeygenCommand(), newPluginSignCommand())
 }
 
 const builtinPrefix = "builtin:"
@@ -86,13 +90,18 @@ type moduleFlags struct {
 	config string
 	allow  []string
 	limits map[string]string
+	extism wasm.Extism
+	input  string // of extism
 }
 
 func (f *moduleFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.config, "config", "", "the plugin's config: a JSON object, or @FILE with one")
 	cmd.Flags().StringSliceVar(&f.allow, "allow", nil, "capabilities to grant: "+strings.Join(wasm.Capabilities(), ", ")+" (default: what it imports)")
 	cmd.Flags().StringToStringVar(&f.limits, "limits", nil, "limits as a pipeline has them: memory=16MiB,time=50ms,fuel=1000000,output=1MiB,kv=64KiB")
+	cmd.Flags().StringVar(&f.extism.Function, "extism-function", "", "of a module of the Extism ABI: the function to call (default "+wasm.DefaultExtismFunction+")")
+	cmd.Flags().StringVar(&f.input, "extism-input", "", "of a module of the Extism ABI: what the function gets, payload or record (default payload)")
 	complete(cmd, "allow", wasm.Capabilities()...)
+	complete(cmd, "extism-input", string(wasm.ExtismPayload), string(wasm.ExtismRecord))
 }
 
 // module reads the module that a command line names, with its flags.
@@ -113,6 +122,10 @@ func (f *moduleFlags) module(cmd *cobra.Command, name string) (*plugindev.Module
 	}
 	if m.Config, err = readConfig(f.config); err != nil {
 		return nil, err
+	}
+	if f.extism.Function+f.input != "" {
+		f.extism.Input = wasm.ExtismInput(f.input)
+		m.Extism = &f.extism
 	}
 	m.Limits, err = parseLimits(f.limits)
 	return m, err

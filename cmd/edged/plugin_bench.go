@@ -56,10 +56,10 @@ or conflicts in which each side changed one member.`,
 				opts.Conflicts, err = test.readConflicts(cmd)
 			case records != "":
 				opts.Records, err = readRecords(cmd, records, format, columns, testTime())
-			case m.Exports("edged_transform"):
-				opts.Records = plugindev.SampleRecords(benchInputs)
-			default:
+			case m.Exports("edged_resolve") && !m.Exports("edged_transform"):
 				opts.Conflicts = plugindev.SampleConflicts(benchInputs)
+			default:
+				opts.Records = plugindev.SampleRecords(benchInputs)
 			}
 			if err != nil {
 				return err

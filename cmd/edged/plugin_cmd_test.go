@@ -249,3 +249,26 @@ func TestPluginUsage(t *testing.T) {
 		t.Errorf("something was left behind: %v %v", entries, err)
 	}
 }
+
+// TestPluginExtism holds that modules of the Extism ABI are looked at, tested and
+// verified as far as what is said of ours holds for them.
+func TestPluginExtism(t *testing.T) {
+	dir := t.TempDir()
+	code := readFile(t, filepath.Join("..", "..", "engine", "wasm", "testdata", "extism", "assemblyscript", "guest.wasm"))
+	writeFile(t, filepath.Join(dir, "guest.wasm"), code)
+	r := edged(t, dir, "", "plugin", "inspect", "guest.wasm")
+	r.wantCode(t, exitOK)
+	if !strings.Contains(r.stdout, "\nkinds      transform\nabi        Extism\nneeds      allow = [\"kv\", \"log\"]\n") {
+		t.Errorf("stdout %s", r.stdout)
+	}
+	r = edged(t, dir, "{\"a\":1}\n", "plugin", "test", "guest.wasm", "--records", "-", "--extism-function", "refuse")
+	r.wantCode(t, exitOK)
+	if !strings.Contains(r.stdout, `1    line-1  error  not {"a":1} (code 3)`) {
+		t.Errorf("stdout %s", r.stdout)
+	}
+	r = edged(t, dir, "", "plugin", "verify", "guest.wasm", "--extism-function", "nothing", "--rounds", "5")
+	r.wantCode(t, exitOK)
+	if !strings.Contains(r.stdout, " 0 failed, 0 warnings") || strings.Contains(r.stdout, "frame") {
+		t.Errorf("stdout %s", r.stdout)
+	}
+}

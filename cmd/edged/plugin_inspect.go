@@ -16,6 +16,7 @@ import (
 func newPluginInspectCommand() *cobra.Command {
 	var flags moduleFlags
 	var asJSON bool
+	var trust []string
 	cmd := &cobra.Command{
 		Use:   "inspect FILE|builtin:NAME",
 		Short: "Show what a plugin is, and what it needs",
@@ -23,8 +24,10 @@ func newPluginInspectCommand() *cobra.Command {
 capabilities a pipeline has to grant, size and SHA-256, memory, what metering adds
 to it, imports and exports. One instance is started with the limits of a pipeline.
 
-It looks into modules that no edge would load, too: then it says why, and the exit
-code is 7.`,
+A signature beside it (FILE.sig) is held against the module and the keys of --trust.
+
+It looks into modules that no edge would load, too: then it says why. The exit code
+is 7 then, and when a signature is refused.`,
 		Example: `  edged plugin inspect builtin:dew_point
   edged plugin inspect my-plugin.wasm --config '{"field":"t"}'
 
@@ -38,9 +41,18 @@ code is 7.`,
 				return err
 			}
 			m.Name = args[0]
+			keys, err := readKeys(trust)
+			if err != nil {
+				return err
+			}
 			report, err := plugindev.Inspect(cmd.Context(), m)
 			if err != nil {
 				return err
+			}
+			if !strings.HasPrefix(args[0], builtinPrefix) {
+				if report.Signature, err = plugindev.CheckSignature(args[0], m.Code, keys); err != nil {
+					return err
+				}
 			}
 			if asJSON {
 				err = writeJSON(cmd.OutOrStdout(), report)
@@ -52,6 +64,8 @@ code is 7.`,
 				return err
 			case len(report.Problems) > 0:
 				return failure(exitPlugin, fmt.Errorf("%s cannot be loaded", args[0]))
+			case report.Signature != nil && report.Signature.State == plugindev.SignatureRefused:
+				return failure(exitPlugin, fmt.Errorf("the signature of %s is refused", args[0]))
 			case report.ConfigError != "" && m.Config != nil:
 				return failure(exitPlugin, fmt.Errorf("%s does not accept this config", args[0]))
 			}
@@ -59,6 +73,7 @@ code is 7.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "a public key whose signature is trusted: ed25519:..., or a file with one")
 	flags.register(cmd)
 	return cmd
 }
@@ -76,9 +91,15 @@ func reportText(r *plugindev.Report) string {
 		}
 	}
 	facts.add("kinds", orNone(r.Kinds))
+	if r.ABI == "extism" {
+		facts.add("abi", "Extism")
+	}
 	facts.add("needs", needsText(r))
 	facts.add("size", fmt.Sprintf("%s; code %s in %s, data %s", bytesize(uint64(r.Bytes)), bytesize(uint64(r.CodeBytes)), plural(uint64(r.Functions), "function"), bytesize(uint64(r.DataBytes))))
 	facts.add("sha256", r.SHA256)
+	if r.Signature != nil {
+		facts.add("signature", signatureText(r.Signature))
+	}
 	if r.MeteredBytes > 0 {
 		facts.add("metered", fmt.Sprintf("%s, %+.0f %%", bytesize(uint64(r.MeteredBytes)), 100*float64(r.MeteredBytes-r.Bytes)/float64(r.Bytes)))
 	}

@@ -28,6 +28,7 @@ type pluginTest struct {
 	columns                     map[string]string
 	now                         string
 	asJSON, update, brief, logs bool
+	unit                        bool // run the project's own tests, too
 }
 
 func newPluginTestCommand() *cobra.Command {
@@ -51,8 +52,9 @@ with any of device, data_type, time, counter, clock and revision beside it.
 input, as --update writes them), or they are the records that come out, in order.
 Only what a line has is compared.
 
-Without FILE, in a plugin's folder, it runs plugin.wasm on what is in testdata:
-records.ndjson or conflicts.ndjson, config.json, and expected.ndjson.
+Without FILE, in a plugin's folder, it runs the plugin's unit tests (--unit=false
+leaves them out) and then its module on what is in testdata: records.ndjson or
+conflicts.ndjson, config.json, and expected.ndjson.
 
 The exit code is 7 when a record was a fault, or not as expected.`,
 		Example: `  edged plugin test builtin:dew_point --records readings.ndjson
@@ -70,13 +72,14 @@ The exit code is 7 when a record was a fault, or not as expected.`,
 		},
 		ValidArgsFunction: completeModules,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				if err := t.fromFolder(); err != nil {
-					return err
-				}
-				args = []string{plugindev.ModuleFile}
+			if len(args) > 0 {
+				return t.run(cmd, args[0])
 			}
-			return t.run(cmd, args[0])
+			module, err := t.fromFolder(cmd)
+			if err != nil {
+				return err
+			}
+			return t.run(cmd, module)
 		},
 	}
 	f := cmd.Flags()
@@ -87,6 +90,7 @@ The exit code is 7 when a record was a fault, or not as expected.`,
 	f.StringVar(&t.format, "format", "ndjson", "of --records: ndjson, payload or csv")
 	f.StringToStringVar(&t.columns, "columns", nil, "types of CSV columns that are no strings: temperature=number,indoor=bool")
 	f.StringVar(&t.now, "now", plugindev.TestTime, "the time that the plugin is told, and that of records without one")
+	f.BoolVar(&t.unit, "unit", true, "without FILE: run the plugin's unit tests first")
 	f.BoolVar(&t.brief, "brief", false, "show only errors, faults, and what is not as expected")
 	f.BoolVar(&t.logs, "logs", false, "print what the plugin logs, to standard error")
 	f.BoolVar(&t.asJSON, "json", false, "print one JSON object")
@@ -97,10 +101,20 @@ The exit code is 7 when a record was a fault, or not as expected.`,
 	return cmd
 }
 
-// fromFolder takes what is not said from the conventions of a plugin's folder.
-func (t *pluginTest) fromFolder() error {
-	if _, err := os.Stat(plugindev.ModuleFile); err != nil {
-		return usage("there is no %s in this folder: build it with 'edged plugin build', or name a module: edged plugin test FILE --records records.ndjson", plugindev.ModuleFile)
+// fromFolder runs the unit tests of the plugin in this folder, and takes what is
+// not said from its testdata.
+func (t *pluginTest) fromFolder(cmd *cobra.Command) (module string, err error) {
+	p, err := plugindev.OpenProject(".")
+	if err != nil {
+		return "", usage("%w; name a module: edged plugin test FILE --records records.ndjson", err)
+	}
+	if t.unit {
+		if err := p.UnitTest(cmd.Context(), cmd.ErrOrStderr()); err != nil {
+			return "", failure(exitPlugin, fmt.Errorf("its unit tests: %w", err))
+		}
+	}
+	if _, err := os.Stat(p.Module()); err != nil {
+		return "", usage("there is no %s: build it first, with 'edged plugin build'", p.Module())
 	}
 	found := func(name string) string {
 		name = filepath.Join("testdata", name)
@@ -122,7 +136,7 @@ func (t *pluginTest) fromFolder() error {
 	if name := found("config.json"); name != "" && t.flags.config == "" {
 		t.flags.config = "@" + name
 	}
-	return nil
+	return p.Module(), nil
 }
 
 // testAnswer is the answer of `plugin test --json`.

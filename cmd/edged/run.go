@@ -44,6 +44,8 @@ acknowledged, then the process ends with exit code 0. A second one ends it at
 once with 130; nothing that was acknowledged is lost by that, nor by kill -9 or
 a power cut. The next run on the same data directory goes on from there.
 
+A SIGHUP has it load the files and the modules anew: see 'edged help reload'.
+
 With --until-drained it ends by itself when every source has ended and
 everything is synced. A source that never ends is refused.
 
@@ -93,12 +95,15 @@ func (o *runOptions) run(cmd *cobra.Command, paths []string) error {
 		DataDir:      o.dataDir,
 		UntilDrained: o.untilDrained,
 		Logger:       logger,
+		Load:         func() (*config.Config, hcl.Diagnostics) { return load(paths) },
 	})
 	if err != nil {
 		return err
 	}
 	hide := o.showProgress(edge, screen)
+	endReloads := onReloadSignal(func() { o.reload(ctx, edge, screen) })
 	err = edge.Run(ctx)
+	endReloads()
 	interrupted := ctx.Err() != nil
 	hide()
 	var summary engine.Summary
@@ -109,6 +114,19 @@ func (o *runOptions) run(cmd *cobra.Command, paths []string) error {
 		return err
 	}
 	return o.report(cmd, summary, interrupted)
+}
+
+// reload loads the configuration anew, as a signal has asked. The log has what
+// became of it; what is wrong with the files is shown as at the start.
+func (o *runOptions) reload(ctx context.Context, edge *engine.Engine, out io.Writer) {
+	_, err := edge.Reload(ctx)
+	var refused *engine.ConfigError
+	if !errors.As(err, &refused) || o.log.format == "json" {
+		return
+	}
+	if err := config.WriteDiagnostics(out, refused.Diagnostics, refused.Files, false, 80); err != nil {
+		fmt.Fprintln(out, refused)
+	}
 }
 
 // summarize sums the run up, which may ask the hubs: so it comes before Close.

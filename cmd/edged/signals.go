@@ -38,3 +38,31 @@ func untilSignal(parent context.Context, first func(name string)) (context.Conte
 		cancel()
 	}
 }
+
+// onReloadSignal calls reload, once at a time, when the process is asked to load
+// its configuration anew, until the returned function is called; that waits for a
+// call that runs.
+func onReloadSignal(reload func()) (release func()) {
+	if len(reloadSignals) == 0 {
+		return func() {}
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, reloadSignals...)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-signals:
+				reload()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(stop)
+		<-stopped
+	}
+}

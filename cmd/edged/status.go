@@ -22,8 +22,8 @@ import (
 const askTimeout = 10 * time.Second
 
 func newStatusCommand() *cobra.Command {
-	var dataDir string
-	var asJSON bool
+	var at place
+	var asJSON, offline bool
 	cmd := &cobra.Command{
 		Use:   "status [FILE|DIR...]",
 		Short: "Ask a running edge how it is",
@@ -31,7 +31,9 @@ func newStatusCommand() *cobra.Command {
 synced, what waits, how its links and sources are. It is found by its data
 directory: the one of --data-dir, or that of the given files, or "data".
 
-The exit code is 5 when no edge runs there.`,
+The exit code is 5 when no edge runs there. With --offline the data directory is
+opened then: what it keeps of each pipeline, and how the syncs stood when the edge
+last ran. No edge can start there in that moment.`,
 		Example: `  edged status /etc/edged
   edged status --data-dir /var/lib/edged
 
@@ -39,19 +41,9 @@ The exit code is 5 when no edge runs there.`,
   watch -n 2 "edged status --data-dir /var/lib/edged --json | jq .waiting"`,
 		ValidArgsFunction: completePaths,
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			dir, err := findDataDir(cmd.ErrOrStderr(), dataDir, paths)
+			status, err := at.status(cmd, paths, offline)
 			if err != nil {
 				return err
-			}
-			client, err := dial(dir)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
-			defer cancel()
-			status, err := client.Status(ctx)
-			if err := errors.Join(err, client.Close()); err != nil {
-				return fmt.Errorf("asking the edge for its status: %w", err)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), status)
@@ -60,9 +52,37 @@ The exit code is 5 when no edge runs there.`,
 			return err
 		},
 	}
-	dataDirFlag(cmd, &dataDir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&offline, "offline", false, "open the data directory when no edge runs there")
+	at.register(cmd)
 	return cmd
+}
+
+// status asks the edge that runs or, with offline and when none does, opens the
+// data directory.
+func (p *place) status(cmd *cobra.Command, paths []string, offline bool) (status engine.Status, err error) {
+	if offline {
+		err = p.within(cmd, paths, func(ctx context.Context, k keeper) (err error) {
+			status, err = k.Status(ctx)
+			return err
+		})
+		return status, err
+	}
+	dir, err := findDataDir(cmd.ErrOrStderr(), p.dataDir, paths)
+	if err != nil {
+		return status, err
+	}
+	client, err := dial(dir)
+	if err != nil {
+		return status, err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+	defer cancel()
+	status, err = client.Status(ctx)
+	if err := errors.Join(err, client.Close()); err != nil {
+		return status, fmt.Errorf("asking the edge for its status: %w", err)
+	}
+	return status, nil
 }
 
 // findDataDir answers which data directory is meant, without opening it.
@@ -102,8 +122,20 @@ func writeJSON(out io.Writer, value any) error {
 // statusText is a status for people.
 func statusText(st engine.Status) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "edge %s, edged %s, running %s on %s\n", st.DeviceID, st.Version, age(st.Time, st.Started), st.DataDir)
+	if st.Running {
+		fmt.Fprintf(&out, "edge %s, edged %s, running %s on %s\n", st.DeviceID, st.Version, age(st.Time, st.Started), st.DataDir)
+	} else {
+		fmt.Fprintf(&out, "no edge runs on %s; it keeps:\n", st.DataDir)
+	}
 	fmt.Fprintf(&out, "local store %s\n\n", storageText(st.Storage))
+
+	if r := st.Reload; r != nil {
+		what := fmt.Sprintf("configuration loaded anew %s", ago(st.Time, r.Time))
+		if r.Error != "" {
+			what = fmt.Sprintf("configuration refused %s, what ran before runs on: %s", ago(st.Time, r.Time), oneLine(r.Error))
+		}
+		fmt.Fprintf(&out, "%s\n\n", what)
+	}
 
 	totals := table{head: []string{"", "this run", "in all"}}
 	for _, row := range countRows(st.ThisRun, st.Totals) {
@@ -115,8 +147,19 @@ func statusText(st engine.Status) string {
 	if st.Queue.Waiting > 0 {
 		fmt.Fprintf(&out, "\nalert messages waiting: %s\n", priorities(st.Queue.ByPriority))
 	}
+	if n := st.DeadLetters.Evicted; n > 0 {
+		fmt.Fprintf(&out, "\n%s dropped, oldest first: the dead letters take all of their %s\n", plural(n, "dead letter"), bytesize(st.DeadLetters.MaxBytes))
+	}
 	section(&out, remotesTable(st))
+	section(&out, keptTable(st))
 	section(&out, syncsTable(st))
+	for _, p := range st.Pipelines {
+		for _, s := range p.Syncs {
+			if len(s.HubLost) > 0 {
+				fmt.Fprintf(&out, "\n%s: %s had and lost, and this edge no longer keeps: %s\n", p.Name, s.Remote, ranges(s.HubLost))
+			}
+		}
+	}
 	section(&out, sourcesTable(st))
 	section(&out, pluginsTable(st))
 	section(&out, countersTable(st))
@@ -130,19 +173,43 @@ func section(out *strings.Builder, t table) {
 }
 
 func remotesTable(st engine.Status) table {
-	t := table{head: []string{"REMOTE", "STATE", "FOR", "LAST ERROR"}}
+	t := table{head: []string{"REMOTE", "STATE", "FOR", "CHANGES", "LAST ERROR"}}
 	for _, r := range st.Remotes {
-		t.add(r.Kind+" "+r.Name, r.State, age(st.Time, r.Since), oneLine(r.LastError))
+		t.add(r.Kind+" "+r.Name, r.State, age(st.Time, r.Since), number(r.Changes), oneLine(r.LastError))
+	}
+	return t
+}
+
+func keptTable(st engine.Status) table {
+	t := table{head: []string{"PIPELINE", "KEPT", "WAITING", "SYNCED", "BYTES", "OLDEST", "NEWEST", "LONGEST WAIT"}}
+	for _, p := range st.Pipelines {
+		name, k := p.Name, p.Kept
+		if p.Removed {
+			name += " (removed)"
+		}
+		if k.Records == 0 {
+			t.add(name, "0", "0", "0", bytesize(k.Bytes))
+			continue
+		}
+		wait := ""
+		if !k.OldestWaiting.IsZero() {
+			wait = age(st.Time, k.OldestWaiting)
+		}
+		t.add(name, number(k.Records), number(k.Waiting), number(k.Synced), bytesize(k.Bytes), ago(st.Time, k.Oldest), ago(st.Time, k.Newest), wait)
 	}
 	return t
 }
 
 func syncsTable(st engine.Status) table {
-	t := table{head: []string{"PIPELINE", "STORED", "REMOTE", "SYNCED", "WAITING", "LAST SYNC", "LAST ERROR"}}
+	t := table{head: []string{"PIPELINE", "STORED", "REMOTE", "STATUS", "SYNCED", "FAILED", "WAITING", "LONGEST WAIT", "LAST SYNC", "LAST ERROR"}}
 	for _, p := range st.Pipelines {
 		for _, s := range p.Syncs {
-			t.add(p.Name, number(p.Totals.Stored), s.Remote, number(s.SyncedRecords), number(s.Waiting),
-				ago(st.Time, s.LastSync), oneLine(s.LastError))
+			wait := ""
+			if !s.OldestWaiting.IsZero() {
+				wait = age(st.Time, s.OldestWaiting)
+			}
+			t.add(p.Name, number(p.Totals.Stored), s.Remote, s.Status, number(s.SyncedRecords), number(s.FailedRecords), number(s.Waiting),
+				wait, ago(st.Time, s.LastSync), oneLine(s.LastError))
 		}
 		if len(p.Syncs) == 0 {
 			t.add(p.Name, number(p.Totals.Stored), "none")

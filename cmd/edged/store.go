@@ -14,21 +14,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/store"
 )
 
 func newStoreCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "store",
-		Short: "Check and export what is stored, while the edge does not run",
+		Short: "Check, export and give up what is stored",
 		Long: `Check what an edge has stored, or write it out, while the edge does not run:
-after a crash, a power cut, or from a device that came back from the field.
+after a crash, a power cut, or from a device that came back from the field. Give
+up what nobody wants any more, whether it runs or not.
 
 Opening a data directory recovers it as 'edged run' would: what was cut off at
 the end of a file is left out for good. For evidence, work on a copy.`,
 		Example: `  edged store verify --data-dir /var/lib/edged
   edged store export --data-dir /mnt/card/data --pipeline cold_chain -o records.ndjson`,
-	}, newStoreVerifyCommand(), newStoreExportCommand())
+	}, newStoreVerifyCommand(), newStoreExportCommand(), newStoreReleaseCommand())
 }
 
 func newStoreVerifyCommand() *cobra.Command {
@@ -103,11 +105,30 @@ func verificationText(v *engine.Verification) string {
 	for _, lost := range v.Lost {
 		fmt.Fprintf(&details, "%s: was durable and is lost: %s\n", lost.Lane, ranges([][2]uint64{{lost.First, lost.Last}}))
 	}
+	for i := range v.Quarantine {
+		d := &v.Quarantine[i]
+		fmt.Fprintf(&details, "set aside: %s, %s at %d of %s: %s; %s, see %s\n", d.Time.Format(time.RFC3339), bytesize(uint64(d.Bytes)), d.Offset, d.File, d.Reason, lostText(d), d.Report)
+	}
 	text := fmt.Sprintf("store %s\n\n%s\n%s", v.DataDir, &t, &details)
 	if v.Damaged == 0 {
 		return text + "All is well: everything that is stored can be read, and nothing is missing.\n"
 	}
 	return text
+}
+
+// lostText says what was lost with what is set aside.
+func lostText(d *broker.Damage) string {
+	if !d.Settled {
+		return "what was lost with it is named when the edge runs"
+	}
+	if len(d.Lost) == 0 {
+		return "no records or messages were lost with it"
+	}
+	var parts []string
+	for _, l := range d.Lost {
+		parts = append(parts, l.Lane+" "+ranges([][2]uint64{{l.First, l.Last}}))
+	}
+	return "lost: " + strings.Join(parts, ", ")
 }
 
 func laneDetails(out *strings.Builder, log string, lane *store.LaneReport) {

@@ -94,14 +94,21 @@ func TestConclusion(t *testing.T) {
 func status(after time.Duration, stored uint64, link string) engine.Status {
 	counts := engine.Counts{Collected: stored, Transformed: stored, Stored: stored, SyncedRecords: stored / 2}
 	return engine.Status{
-		DeviceID: "edge-001", DataDir: "data", Version: "v1", Started: start, Time: start.Add(after),
+		Running: true, DeviceID: "edge-001", DataDir: "data", Version: "v1", Started: start, Time: start.Add(after),
 		Totals: counts, ThisRun: counts, Waiting: stored / 2,
 		Queue:   engine.QueueStatus{Waiting: 3, ByPriority: map[string]uint64{"low": 1, "critical": 2}},
 		Storage: engine.StorageStatus{Bytes: 3 << 20, MaxBytes: 1 << 30},
 		Pipelines: []engine.PipelineStatus{{
 			Name: "cold_chain", Totals: counts,
 			Sources: []engine.SourceStatus{{Kind: "file", Name: "rows", State: "failed", Error: "no\nsuch file"}},
-			Syncs:   []engine.SyncStatus{{Remote: "hub", SyncedRecords: stored / 2, Waiting: stored / 2}},
+			Kept: engine.KeptStatus{
+				Records: stored - 1, Waiting: stored / 2, Synced: stored/2 - 1, Bytes: 2 << 20, Oldest: start, Newest: start.Add(after),
+				WaitingSince: engine.WaitingSince{OldestWaiting: start.Add(after / 2), Seconds: after.Seconds() / 2},
+			},
+			Syncs: []engine.SyncStatus{{
+				Remote: "hub", Status: engine.SyncWaiting, SyncedRecords: stored / 2, FailedRecords: 1, Waiting: stored / 2,
+				WaitingSince: engine.WaitingSince{OldestWaiting: start.Add(after / 2), Seconds: after.Seconds() / 2},
+			}},
 		}},
 		Remotes: []engine.RemoteStatus{{Kind: "nats", Name: "hub", State: link, Since: start, LastError: "connection refused"}},
 		Plugins: []engine.PluginStatus{{
@@ -127,11 +134,14 @@ waiting for the link             2,000
 
 alert messages waiting: 2 critical, 1 low
 
-REMOTE    STATE    FOR    LAST ERROR
-nats hub  offline  1m30s  connection refused
+REMOTE    STATE    FOR    CHANGES  LAST ERROR
+nats hub  offline  1m30s        0  connection refused
 
-PIPELINE    STORED  REMOTE  SYNCED  WAITING  LAST SYNC  LAST ERROR
-cold_chain   4,000  hub      2,000    2,000  never
+PIPELINE     KEPT  WAITING  SYNCED  BYTES    OLDEST     NEWEST     LONGEST WAIT
+cold_chain  3,999    2,000   1,999  2.0 MiB  1m30s ago  0.0 s ago  45 s
+
+PIPELINE    STORED  REMOTE  STATUS   SYNCED  FAILED  WAITING  LONGEST WAIT  LAST SYNC  LAST ERROR
+cold_chain   4,000  hub     waiting   2,000       1    2,000  45 s          never
 
 PIPELINE    SOURCE     STATE   ERROR
 cold_chain  file rows  failed  no such file

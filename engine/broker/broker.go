@@ -55,6 +55,11 @@ type Options struct {
 	Logger     *slog.Logger
 	Links      []Link  // hubs this broker joins as a leaf node
 	Listen     *Listen // nil: no port is opened
+	// Quarantine is the directory that damaged files are set aside in before the
+	// server starts, with a [Damage] report each; empty: nobody looks for damage.
+	Quarantine string
+	// CheckAll looks at every file, also at what is as the server left it.
+	CheckAll bool
 	// PingInterval is the time between pings on a connection; after three that
 	// nobody answered the peer is taken for dead. 0: 15 s.
 	PingInterval time.Duration
@@ -126,7 +131,7 @@ func (b *Broker) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.repairMeta(); err != nil {
+	if err := errors.Join(b.repairMeta(), b.setAside()); err != nil {
 		return err
 	}
 	o, err := b.serverOptions(nil)
@@ -297,5 +302,11 @@ func (b *Broker) connect(name string, kp nkeys.KeyPair, more ...nats.Option) (*n
 func (b *Broker) Close() error {
 	b.srv.Shutdown()
 	b.srv.WaitForShutdown()
+	if b.opts.Quarantine != "" {
+		if err := b.leaveClean(); err != nil {
+			// Then the next start reads everything.
+			b.opts.Logger.Warn("noting that the server was stopped", "error", err)
+		}
+	}
 	return b.lock.Close()
 }

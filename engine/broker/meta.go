@@ -1,15 +1,18 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/minio/highwayhash"
 	"github.com/nats-io/nats-server/v2/server"
@@ -48,68 +51,180 @@ func (b *Broker) repairMeta() error {
 	if err != nil {
 		return err
 	}
+	kept := b.keptMeta()
+	for name := range kept { // one that is gone is not found otherwise
+		if file := filepath.Join(b.opts.Dir, filepath.FromSlash(name)); !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
 	for _, file := range files {
-		if err := b.repairMetaOf(file); err != nil {
+		err := b.restoreMeta(file, kept[b.relative(file)])
+		if err == nil {
+			err = b.repairMetaOf(file)
+		}
+		if err != nil {
 			return fmt.Errorf("repairing %s: %w", file, err)
 		}
 	}
 	return nil
 }
 
+// metaFile keeps, below the server's directory, a copy of the configuration of
+// every stream: without it the server passes over a stream, or takes it out of
+// service, however whole its messages are.
+const metaFile = "meta.json"
+
+// keptMeta reads the copies; a damaged file has none.
+func (b *Broker) keptMeta() map[string]string {
+	data, err := os.ReadFile(filepath.Join(b.opts.Dir, metaFile))
+	var kept map[string]string
+	if err != nil || json.Unmarshal(data, &kept) != nil {
+		return nil
+	}
+	return kept
+}
+
+// keepMeta writes the copies when they have changed.
+func (b *Broker) keepMeta(files []string) error {
+	now := map[string]string{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		now[b.relative(file)] = string(data)
+	}
+	if maps.Equal(now, b.keptMeta()) {
+		return nil
+	}
+	data, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	return writeDurably(filepath.Join(b.opts.Dir, metaFile), data)
+}
+
+// restoreMeta brings a configuration that is not what the server wrote back to the
+// copy, if there is one: whoever changed it last sets it again when he starts.
+func (b *Broker) restoreMeta(file, kept string) error {
+	stream := filepath.Base(filepath.Dir(file))
+	if kept == "" || !isMeta([]byte(kept), stream) {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
+		return nil // the stream was deleted
+	}
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		want, sumErr := metaSum(data, stream)
+		have, err := os.ReadFile(filepath.Join(filepath.Dir(file), server.JetStreamMetaFileSum))
+		if sumErr == nil && err == nil && string(have) == want && isMeta(data, stream) {
+			return nil
+		}
+		if string(data) == kept { // only the checksum is wrong
+			return nil
+		}
+	}
+	b.opts.Logger.Error("the configuration of a stream is damaged and is taken from the copy", "stream", stream)
+	return writeDurably(file, []byte(kept))
+}
+
+// metaSum is the checksum that the server keeps beside a configuration.
+func metaSum(data []byte, stream string) (string, error) {
+	key := sha256.Sum256([]byte(stream))
+	hash, err := highwayhash.NewDigest64(key[:])
+	if err != nil {
+		return "", err
+	}
+	if _, err := hash.Write(data); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// isMeta reports whether the server takes data for the configuration of a stream.
+func isMeta(data []byte, stream string) bool {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	var info server.FileStreamInfo
+	return decoder.Decode(&info) == nil && info.Name == stream
+}
+
 func (b *Broker) repairMetaOf(file string) error {
 	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	stream := filepath.Base(filepath.Dir(file))
-	var info server.FileStreamInfo
-	if json.Unmarshal(data, &info) != nil || info.Name != stream {
+	if !isMeta(data, stream) {
 		return nil // torn or foreign: the server says so, and nothing here knows better
 	}
-	key := sha256.Sum256([]byte(stream))
-	hash, err := highwayhash.NewDigest64(key[:])
+	want, err := metaSum(data, stream)
 	if err != nil {
 		return err
 	}
-	if _, err := hash.Write(data); err != nil {
-		return err
-	}
-	want := hex.EncodeToString(hash.Sum(nil))
 	sumFile := filepath.Join(filepath.Dir(file), server.JetStreamMetaFileSum)
 	have, err := os.ReadFile(sumFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || string(have) == want {
 		return err
 	}
 	b.opts.Logger.Warn("the configuration of a stream was cut off while it was written and is completed", "stream", stream)
-	temporary := sumFile + ".tmp"
-	if err := os.WriteFile(temporary, []byte(want), 0o600); err != nil {
-		return err
-	}
-	if err := flush(temporary); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, sumFile); err != nil {
-		return err
-	}
-	return flushDir(filepath.Dir(file))
+	return writeDurably(sumFile, []byte(want))
 }
 
 // FlushMeta makes the configuration of all streams durable, which the server
 // leaves to the operating system when it does not fsync each write: without it a
-// power cut would take away not the last seconds but whole streams. Call it when
-// streams were made or changed.
+// power cut would take away not the last seconds but whole streams. It also keeps
+// the copy of them. Call it when streams were made or changed.
 func (b *Broker) FlushMeta() error {
-	if b.opts.Durability != Relaxed {
-		return nil // the server does
-	}
 	files, err := metaFiles(b.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("making the configuration of streams durable: %w", err)
+	}
+	if err := b.keepMeta(files); err != nil {
+		b.opts.Logger.Warn("no copy of the configuration of the streams can be kept", "error", err)
+	}
+	if b.opts.Durability != Relaxed {
+		return nil // the server does
 	}
 	for _, file := range files {
 		dir := filepath.Dir(file)
 		if err := errors.Join(flush(file), flush(filepath.Join(dir, server.JetStreamMetaFileSum)), flushDir(dir)); err != nil {
 			return fmt.Errorf("making the configuration of streams durable: %w", err)
+		}
+	}
+	return nil
+}
+
+// FlushStream makes everything durable that a stream holds, which the server
+// leaves to the operating system when it does not fsync each write.
+func (b *Broker) FlushStream(name string) error {
+	if b.opts.Durability != Relaxed {
+		return nil // the server does
+	}
+	dirs, err := b.streamDirs()
+	if err != nil {
+		return fmt.Errorf("making the stream %s durable: %w", name, err)
+	}
+	for _, dir := range dirs {
+		if filepath.Base(dir) != name {
+			continue
+		}
+		blocks, err := blocksIn(dir)
+		if err != nil {
+			return fmt.Errorf("making the stream %s durable: %w", name, err)
+		}
+		for _, block := range blocks {
+			err = errors.Join(err, flush(block.path))
+		}
+		if err = errors.Join(err, flushDir(filepath.Join(dir, "msgs"))); err != nil {
+			return fmt.Errorf("making the stream %s durable: %w", name, err)
 		}
 	}
 	return nil

@@ -45,12 +45,14 @@ func (b *builder) build(file Args) {
 	}
 	for _, r := range file.Blocks("remote") {
 		if len(r.labels) == 2 {
-			b.cfg.Remotes = append(b.cfg.Remotes, Remote{Kind: r.labels[0], Name: r.labels[1], Args: r, Range: r.Range})
+			b.cfg.Remotes = append(b.cfg.Remotes, Remote{Kind: r.labels[0], Name: r.labels[1], Args: r, Text: b.text(r), Range: r.Range})
 		}
 	}
 	for _, p := range file.Blocks("plugin") {
 		if len(p.labels) == 1 {
-			b.cfg.Plugins = append(b.cfg.Plugins, plugin(p))
+			written := plugin(p)
+			written.Text = b.text(p)
+			b.cfg.Plugins = append(b.cfg.Plugins, written)
 		}
 	}
 	for _, p := range file.Blocks("pipeline") {
@@ -86,6 +88,15 @@ func plugin(a Args) Plugin {
 	return p
 }
 
+// text returns a block as it is written, behind the folder of its file.
+func (b *builder) text(a Args) string {
+	file := b.cfg.Files[a.whole.Filename]
+	if file == nil || !a.whole.CanSliceBytes(file.Bytes) {
+		return ""
+	}
+	return filepath.Dir(a.whole.Filename) + "\n" + string(a.whole.SliceBytes(file.Bytes))
+}
+
 // beside resolves a path against the folder of the file that names it.
 func beside(a Args, path string) string {
 	if filepath.IsAbs(path) {
@@ -95,7 +106,7 @@ func beside(a Args, path string) string {
 }
 
 func (b *builder) pipeline(a Args) Pipeline {
-	p := Pipeline{Name: a.labels[0], WhenFull: a.String("when_full"), Range: a.Range}
+	p := Pipeline{Text: b.text(a), Name: a.labels[0], WhenFull: a.String("when_full"), Range: a.Range}
 	if a.Has("keep") {
 		keep := a.Duration("keep")
 		p.Keep = &keep

@@ -72,6 +72,7 @@ type Edge struct {
 type Remote struct {
 	Kind, Name string
 	Args       Args
+	Text       string // see [Pipeline.Text]
 	Range      hcl.Range
 }
 
@@ -85,6 +86,7 @@ type Plugin struct {
 	Limits Limits
 	Extism *Extism // nil: not written
 	Args   Args    // for the ranges of its arguments
+	Text   string  // see [Pipeline.Text]
 	Range  hcl.Range
 }
 
@@ -161,5 +163,8 @@ type Pipeline struct {
 	WhenFull   string         // "wait", "drop_oldest_synced" or "drop_oldest"
 	Keep       *time.Duration // nil: the edge's
 	KeepBytes  *int64         // nil: the edge's
-	Range      hcl.Range
+	// Text is the block as it is written, behind the folder of its file: two
+	// blocks with the same text mean the same to one process.
+	Text  string
+	Range hcl.Range
 }

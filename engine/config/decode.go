@@ -44,6 +44,7 @@ func (d *decoder) decode(b block) Args {
 	before := len(d.diags)
 	args := Args{
 		Range:  b.header,
+		whole:  hcl.RangeBetween(b.header, b.body.SrcRange),
 		spec:   b.spec,
 		labels: b.labels,
 		values: map[string]any{},

@@ -297,3 +297,23 @@ func TestKeysOfAllPluginsAreBounded(t *testing.T) {
 		t.Errorf("told %v", diags)
 	}
 }
+
+// TestBlocksKeepTheirText holds what tells a changed block from one that is as
+// it was.
+func TestBlocksKeepTheirText(t *testing.T) {
+	cfg, diags := config.Load([]string{"testdata/valid.hcl"}, testCatalog(), testHost())
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	src, err := os.ReadFile("testdata/valid.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{`plugin "own"`: cfg.Plugins[1].Text, `remote "http"`: cfg.Remotes[1].Text, `pipeline "cold_chain"`: cfg.Pipelines[0].Text}
+	for begins, text := range texts {
+		block, ok := strings.CutPrefix(text, "testdata\n")
+		if !ok || !strings.HasPrefix(block, begins) || !strings.HasSuffix(block, "\n}") || !strings.Contains(string(src), block+"\n") {
+			t.Errorf("the text of %s is %q", begins, text)
+		}
+	}
+}

@@ -100,6 +100,7 @@ func (s *Spec) shape() string {
 // the zero value; Has tells. Args is immutable and may be shared.
 type Args struct {
 	Range  hcl.Range // the block's header
+	whole  hcl.Range // all of it
 	spec   *Spec
 	labels []string
 	values map[string]any

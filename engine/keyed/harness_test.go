@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait; a wait that works takes milliseconds.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -159,6 +159,8 @@ type testEdge struct {
 	sync   *keyed.Sync
 	stop   func()
 	online switchboard
+
+	watching sync.WaitGroup
 }
 
 type edgeOptions struct {
@@ -250,7 +252,11 @@ func (e *testEdge) run() *testEdge {
 		defer close(done)
 		e.sync.Run(ctx)
 	}()
-	e.stop = sync.OnceFunc(func() { cancel(); <-done })
+	e.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		e.watching.Wait()
+	})
 	return e
 }
 
@@ -261,6 +267,7 @@ func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelF
 	}
 	for { // the leaf connection stands
 		if ok, _ := e.broker.LinkState("hub"); ok {
+			e.watching.Go(func() { e.watch(up, cancel) })
 			return up, cancel, nil
 		}
 		select {
@@ -268,6 +275,23 @@ func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelF
 		case <-up.Done():
 			cancel()
 			return nil, nil, up.Err()
+		}
+	}
+}
+
+// watch ends a session when the leaf connection is lost, as a monitor does.
+func (e *testEdge) watch(up context.Context, cancel func()) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ok, _ := e.broker.LinkState("hub"); !ok {
+			cancel()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-up.Done():
+			return
 		}
 	}
 }

@@ -17,6 +17,8 @@ type Report struct {
 	File   string `json:"file"`
 	Bytes  int    `json:"bytes"`
 	SHA256 string `json:"sha256"`
+	// ABI is edged_v1, extism, or empty for a module that speaks neither.
+	ABI string `json:"abi"`
 	// Kinds is what it can be used for: transform, resolve.
 	Kinds []string `json:"kinds"`
 	// NoResolver says why a module with edged_resolve is no resolver.
@@ -33,6 +35,8 @@ type Report struct {
 	// MeteredBytes is its size once it meters itself; 0: it cannot be metered.
 	MeteredBytes int      `json:"metered_bytes"`
 	Producers    []string `json:"producers,omitempty"`
+	// Signature is what stands beside the module; nil: nobody looked.
+	Signature *SignatureState `json:"signature,omitempty"`
 	// ConfigError is what the module says of the config it was given, or of none
 	// when none was; empty: it accepts it.
 	ConfigError string `json:"config_error,omitempty"`
@@ -145,6 +149,10 @@ func typeOf(i meter.Item) string {
 }
 
 func (r *Report) loaded(ctx context.Context, p *wasm.Plugin) error {
+	r.ABI = "edged_v1"
+	if p.Extism() {
+		r.ABI, r.Kinds = "extism", []string{"transform"}
+	}
 	about := p.Description()
 	if len(about.Kinds) > 0 || about.Name != "" || about.Summary != "" {
 		r.Description = &about
@@ -156,7 +164,9 @@ func (r *Report) loaded(ctx context.Context, p *wasm.Plugin) error {
 	if err != nil {
 		return err
 	}
-	r.Memory.Started = int64(probe.Memory())
+	if r.Memory != nil {
+		r.Memory.Started = int64(probe.Memory())
+	}
 	return probe.Close(ctx)
 }
 

@@ -14,9 +14,6 @@ import (
 	"github.com/edged/edged/engine/wasm/meter"
 )
 
-// ModuleFile is the name of the module in a plugin's folder.
-const ModuleFile = "plugin.wasm"
-
 // TestTime is the time that a plugin is told in a test that says no other, so
 // that what comes out is the same every day.
 const TestTime = "2026-01-01T00:00:00Z"
@@ -31,6 +28,8 @@ type Module struct {
 	// Allow lists the capabilities it is granted; nil: all that it imports.
 	Allow  []string
 	Limits wasm.Limits
+	// Extism says how a module of the Extism ABI is used; nil: by the defaults.
+	Extism *wasm.Extism
 	// unconfigured: it is only looked at.
 	unconfigured bool
 }
@@ -65,7 +64,7 @@ func (m *Module) Exports(name string) bool {
 // Load loads the module into host.
 func (m *Module) Load(ctx context.Context, host *wasm.Host) (*wasm.Plugin, error) {
 	return host.Load(ctx, wasm.Module{
-		Name: m.Name, Code: m.Code, Config: m.Config, Allow: m.Granted(), Limits: m.Limits, Unconfigured: m.unconfigured,
+		Name: m.Name, Code: m.Code, Config: m.Config, Allow: m.Granted(), Limits: m.Limits, Extism: m.Extism, Unconfigured: m.unconfigured,
 	})
 }
 

@@ -32,9 +32,10 @@ const (
 
 // Options configures the queue and the dead letters.
 type Options struct {
-	QueueBytes      int64       // bound of the queue on disk; at the bound messages wait in the record log
-	DeadLetterBytes int64       // bound of the dead letters on disk; at the bound the oldest go
-	Gate            *store.Gate // see [store.Options]
+	QueueBytes      int64                     // bound of the queue on disk; at the bound messages wait in the record log
+	DeadLetterBytes int64                     // bound of the dead letters on disk; at the bound the oldest go
+	Gate            *store.Gate               // see [store.Options]
+	Flush           func(stream string) error // likewise
 	Logger          *slog.Logger
 }
 
@@ -55,7 +56,7 @@ type Queue struct {
 // Open creates or opens both streams.
 func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 	messages, err := store.Open(ctx, nc, store.Options{
-		Stream: Stream, Subject: Subject, MaxBytes: opts.QueueBytes, Gate: opts.Gate, Reserved: true, Logger: opts.Logger,
+		Stream: Stream, Subject: Subject, MaxBytes: opts.QueueBytes, Gate: opts.Gate, Reserved: true, Flush: opts.Flush, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func Open(ctx context.Context, nc *nats.Conn, opts Options) (*Queue, error) {
 	}
 	q.deadLetters, err = store.Open(ctx, nc, store.Options{
 		Stream: DeadLetterStream, Subject: DeadLetterSubject, MaxBytes: opts.DeadLetterBytes, DropOldest: true, Single: true,
-		Gate: opts.Gate, Reserved: true, Logger: opts.Logger,
+		Gate: opts.Gate, Reserved: true, Flush: opts.Flush, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, messages.Close(ctx))
@@ -105,6 +106,32 @@ func (q *Queue) Resume(moved uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.taken, q.moved = moved, moved
+}
+
+// Rewind tells, before Move, up to which stream sequence the record log reaches.
+// A lane that has taken an outbox beyond it was filled from a log that has lost
+// its end since: that log will give the sequence to another outbox, which must
+// not be taken for the old one.
+func (q *Queue) Rewind(ctx context.Context, durable uint64) error {
+	for _, lane := range append(q.messages.Lanes(), q.deadLetters.Lanes()...) {
+		if taken(lane) <= durable {
+			continue
+		}
+		stored := make(chan error, 1)
+		g := &store.Group{Source: outboxSource, Position: strconv.AppendUint(nil, durable, 10), Done: func(err error) { stored <- err }}
+		if err := lane.Append(ctx, g); err != nil {
+			return fmt.Errorf("taking back a position of the queue: %w", err)
+		}
+		select {
+		case err := <-stored:
+			if err != nil {
+				return fmt.Errorf("taking back a position of the queue: %w", err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Moved returns the stream sequence of the record log up to which every outbox

@@ -27,8 +27,9 @@ type commit struct {
 	Discarded [][2]uint64 `json:"discarded,omitempty"`
 	// Expired are likewise those that were dropped because they had passed their
 	// time to live.
-	Expired [][2]uint64 `json:"expired,omitempty"`
-	Evicted [][2]uint64 `json:"evicted,omitempty"` // likewise by a log that drops its oldest (I7)
+	Expired  [][2]uint64 `json:"expired,omitempty"`
+	Evicted  [][2]uint64 `json:"evicted,omitempty"`  // likewise by a log that drops its oldest (I7)
+	Released []Release   `json:"released,omitempty"` // those of Discarded that were given up on request
 	// States has the stream sequence of the newest pack that holds a part of each
 	// state; 0: this one.
 	States map[string]uint64 `json:"states,omitempty"`
@@ -37,6 +38,10 @@ type commit struct {
 	Bytes   uint64    `json:"bytes"`
 	Segment segment   `json:"segment"`
 	Stored  time.Time `json:"stored,omitzero"` // when the newest entry was
+
+	// Losses are numbers that damage has taken, oldest first; the oldest are
+	// forgotten.
+	Losses []Loss `json:"losses,omitempty"`
 
 	own int // bytes of this commit entry itself, which Bytes does not have yet
 }
@@ -188,6 +193,34 @@ func (l *Log) commit(ctx context.Context, groups []*Group) error {
 	return err
 }
 
+// note adds what a group says of numbers, beside its entries.
+func (c *commit) note(g *Group) {
+	for _, d := range g.discard {
+		c.Counts.Discarded += d[1] - d[0] + 1
+		c.Discarded = addRange(c.Discarded, d)
+	}
+	for _, d := range g.expire {
+		c.Counts.Expired += d[1] - d[0] + 1
+		c.Expired = addRange(c.Expired, d)
+	}
+	for _, d := range g.evict {
+		c.Counts.Evicted += d[1] - d[0] + 1
+		c.Evicted = addRange(c.Evicted, d)
+	}
+	if g.loss != nil {
+		losses := append(slices.Clone(c.Losses), *g.loss)
+		c.Losses = losses[max(0, len(losses)-maxLosses):]
+	}
+	if g.release != nil {
+		all := append(slices.Clone(c.Released), *g.release)
+		c.Released = all[max(0, len(all)-maxDiscarded):]
+	}
+	if g.era != nil {
+		eras := append(slices.Clone(c.Eras), *g.era)
+		c.Eras = eras[max(0, len(eras)-maxEras):]
+	}
+}
+
 // plan groups by lane, in order of first appearance, and assigns the numbers.
 func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 	var plan []*laneCommit
@@ -208,22 +241,7 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 		}
 		c.groups = append(c.groups, g)
 		c.carry = max(c.carry, g.carry)
-		for _, d := range g.discard {
-			c.next.Counts.Discarded += d[1] - d[0] + 1
-			c.next.Discarded = addRange(c.next.Discarded, d)
-		}
-		for _, d := range g.expire {
-			c.next.Counts.Expired += d[1] - d[0] + 1
-			c.next.Expired = addRange(c.next.Expired, d)
-		}
-		for _, d := range g.evict {
-			c.next.Counts.Evicted += d[1] - d[0] + 1
-			c.next.Evicted = addRange(c.next.Evicted, d)
-		}
-		if g.era != nil {
-			eras := append(slices.Clone(c.next.Eras), *g.era)
-			c.next.Eras = eras[max(0, len(eras)-maxEras):]
-		}
+		c.next.note(g)
 		c.next.Last += uint64(len(g.Entries))
 		c.next.Count += len(g.Entries)
 		c.next.Counts.add(g.Counts)
@@ -236,8 +254,15 @@ func (l *Log) plan(groups []*Group) ([]*laneCommit, error) {
 	}
 	now := time.Now().UTC()
 	for _, c := range plan {
-		if c.next.Count > 0 {
-			c.next.Stored = now
+		for _, g := range c.groups {
+			// A repeat must be what the first attempt was, byte for byte: by that it
+			// is known when the first was stored after all.
+			if g.planned.IsZero() {
+				g.planned = now
+			}
+			if len(g.Entries) > 0 {
+				c.next.Stored = g.planned
+			}
 		}
 		if err := l.pack(c); err != nil {
 			return nil, err

@@ -75,14 +75,10 @@ func (l *Log) Lane(ctx context.Context, name string) (*Lane, error) {
 		return nil, fmt.Errorf("opening lane %s: %w", name, err)
 	}
 	if found != nil {
-		newest, err := decodePack(found.Data, l.opts.Subject)
-		if err != nil {
+		if lane.state, lane.seq, err = l.newestOf(ctx, lane, found); err != nil {
 			return nil, fmt.Errorf("opening lane %s: %w", name, err)
 		}
-		if err := json.Unmarshal(newest.commit, &lane.state); err != nil {
-			return nil, fmt.Errorf("opening lane %s: reading its newest commit: %w", name, err)
-		}
-		lane.seq, lane.opened, lane.state.own = found.Seq, lane.state.Last, len(newest.commit)
+		lane.opened = lane.state.Last
 	}
 	box, err := broker.LastMessage(ctx, l.nc, "", l.opts.Stream, l.opts.Subject+"."+lane.token+".*"+tokenOutbox)
 	if err != nil {
@@ -142,7 +138,11 @@ func (l *Lane) NewEra(ctx context.Context, after uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := l.log.commit(ctx, []*Group{{lane: l, era: &Era{Epoch: epoch, From: after + 1}}}); err != nil {
+	err = l.log.commit(ctx, []*Group{{lane: l, era: &Era{Epoch: epoch, From: after + 1}}})
+	if err == nil && l.log.opts.Flush != nil {
+		err = l.log.opts.Flush(l.log.opts.Stream)
+	}
+	if err != nil {
 		return fmt.Errorf("beginning a new epoch of %s: %w", l.name, err)
 	}
 	return nil
@@ -194,6 +194,14 @@ func (l *Lane) GivenUp() uint64 {
 	return 0
 }
 
+// Released returns what was given up on request, oldest first; only so many are
+// remembered.
+func (l *Lane) Released() []Release {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.state.Released)
+}
+
 // NewestOutbox returns the stream sequence of the lane's newest outbox, 0 when
 // there is none.
 func (l *Lane) NewestOutbox() uint64 {
@@ -208,6 +216,9 @@ func (l *Lane) Opened() uint64 { return l.opened }
 
 // Name returns the lane's name.
 func (l *Lane) Name() string { return l.name }
+
+// Durable is as [Log.Durable] of the lane's log.
+func (l *Lane) Durable() uint64 { return l.log.Durable() }
 
 // Prefix returns the subject prefix of the lane's log.
 func (l *Lane) Prefix() string { return l.log.opts.Subject }

@@ -51,7 +51,11 @@ type Options struct {
 	// the disk is low, because it empties another one.
 	Gate     *Gate
 	Reserved bool
-	Logger   *slog.Logger
+	// Flush makes a stream durable where commits alone do not (relaxed durability);
+	// nil: they do. It is for what must not be lost even then: that numbers were
+	// lost, and will be given out again.
+	Flush  func(stream string) error
+	Logger *slog.Logger
 }
 
 // Log is a numbered log on one stream. Its entries stand in lanes; each lane
@@ -145,10 +149,13 @@ type Group struct {
 	Done func(error)
 
 	lane    *Lane
+	planned time.Time   // when it was first tried
 	era     *Era        // begin this era
+	loss    *Loss       // note these numbers as lost
 	discard [][2]uint64 // note these numbers as discarded
 	expire  [][2]uint64 // note these numbers as expired
 	evict   [][2]uint64 // and these as evicted
+	release *Release    // and this as released
 	carry   uint64      // what of the states stands below this stream sequence is about to go
 }
 
@@ -285,6 +292,9 @@ func newEpoch() (string, error) {
 // Epoch names this incarnation of the log: a log that was lost and made anew
 // has another epoch, so that its numbers cannot be taken for the old ones.
 func (l *Log) Epoch() string { return l.epoch }
+
+// MaxBytes is the log's bound on disk.
+func (l *Log) MaxBytes() uint64 { return uint64(max(l.opts.MaxBytes, 0)) }
 
 // Full reports whether the last commit is waiting for room (I9).
 func (l *Log) Full() bool { return l.full.Load() }

@@ -129,26 +129,52 @@ func (l *Lane) purgeBelow(ctx context.Context, seq uint64) error {
 // Discard drops the lane's oldest entries before they are synced, to make room:
 // the numbers from first to about last, for only whole packs go. That they were
 // dropped is durable first (I7). It returns the last number that went, and works
-// while the log is full. The outboxes up to there have been taken.
-func (l *Lane) Discard(ctx context.Context, first, last uint64) (uint64, error) {
-	log := l.log
-	below := log.Durable() + 1
+// while the log is full. Nothing goes that stands at stream sequence before or
+// behind it: up to there the outboxes have been taken. When that leaves nothing it
+// returns first - 1.
+func (l *Lane) Discard(ctx context.Context, first, last, before uint64) (uint64, error) {
+	return l.discard(ctx, first, last, before, time.Time{})
+}
+
+// Release is Discard on request: that and when it was asked for is noted too.
+func (l *Lane) Release(ctx context.Context, first, last, before uint64, now time.Time) (uint64, error) {
+	return l.discard(ctx, first, last, before, now)
+}
+
+func (l *Lane) discard(ctx context.Context, first, last, before uint64, released time.Time) (uint64, error) {
+	log, newest, below := l.log, l.Last(), before
 	found, err := l.find(ctx, last+1)
-	if err != nil {
-		return 0, err
+	if err == nil && (found.pack == nil || found.seq >= before) {
+		found, err = l.at(ctx, before)
+		if last = newest; found.pack != nil {
+			last = found.first - 1
+		}
+	} else if err == nil {
+		if last, below = found.first-1, found.seq; last < first { // all in one pack: it goes whole
+			last, below = found.last(), found.seq+1
+		}
 	}
-	if found.pack == nil {
-		last = l.Last()
-	} else if last, below = found.first-1, found.seq; last < first { // all in one pack: it goes whole
-		last, below = found.last(), found.seq+1
+	if err != nil || last < first {
+		return first - 1, err
 	}
-	if err := log.commit(ctx, []*Group{{lane: l, discard: [][2]uint64{{first, last}}, carry: below}}); err != nil {
+	g := &Group{lane: l, discard: [][2]uint64{{first, last}}, carry: below}
+	if !released.IsZero() {
+		g.release = &Release{First: first, Last: last, Time: released.UTC()}
+	}
+	if err := log.commit(ctx, []*Group{g}); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	if err := l.purgeBelow(ctx, below); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	return last, log.purged(ctx)
+}
+
+// Release says that the numbers from First to Last were given up on request.
+type Release struct {
+	First uint64    `json:"first"`
+	Last  uint64    `json:"last"`
+	Time  time.Time `json:"time"`
 }
 
 // SequenceAt returns the stream sequence of the first message stored at or

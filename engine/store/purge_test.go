@@ -190,7 +190,7 @@ func TestStatsOfALane(t *testing.T) {
 		if count > 0 && (s.Oldest.Before(begun) || s.Newest.Before(half) || s.Newest.After(time.Now()) || s.Newest.Before(s.Oldest)) {
 			t.Errorf("from %s to %s", s.Oldest, s.Newest)
 		}
-		if at, err := a.StoredAt(t.Context(), 60); err != nil || count >= 41 && at.Before(half) || count == 0 && !at.IsZero() {
+		if at, err := a.StoredAt(t.Context(), 60, 0); err != nil || count >= 41 && at.Before(half) || count == 0 && !at.IsZero() {
 			t.Errorf("60 was stored at %s, %v; that is after %s", at, err, half)
 		}
 	}

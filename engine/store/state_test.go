@@ -89,7 +89,7 @@ func TestStatesOutliveAPurge(t *testing.T) {
 		t.Fatalf("%d chunks, %v", len(chunks), err)
 	}
 	want := string(bytes.Join(chunks, []byte(" ")))
-	if _, err := a.Discard(t.Context(), 1, a.Last()); err != nil {
+	if _, err := a.Discard(t.Context(), 1, a.Last(), e.log.Durable()+1); err != nil {
 		t.Fatal(err)
 	}
 	e.stop()

@@ -49,13 +49,23 @@ func (l *Lane) Stats(ctx context.Context) (Stats, error) {
 
 // StoredAt returns when the entry of that number was stored or, when it is gone,
 // the next one that is there; the zero time when there is none. It answers from
-// memory for the newest entries, otherwise it reads some packs from disk.
-func (l *Lane) StoredAt(ctx context.Context, number uint64) (time.Time, error) {
+// memory for the newest entries. From disk it reads one pack when seq says from
+// which stream sequence on it stands, and some twenty when seq is 0.
+func (l *Lane) StoredAt(ctx context.Context, number, seq uint64) (time.Time, error) {
 	if t, ok := l.tailTime(number); ok {
 		return t, nil
 	}
-	found, err := l.find(ctx, number)
-	return found.time, err
+	if seq == 0 {
+		found, err := l.find(ctx, number)
+		return found.time, err
+	}
+	for {
+		found, err := l.at(ctx, seq)
+		if err != nil || found.pack == nil || len(found.entries) > 0 {
+			return found.time, err
+		}
+		seq = found.seq + 1
+	}
 }
 
 // tailTime is StoredAt from memory.

@@ -76,7 +76,7 @@ func TestVerifyFindsNothingInAWholeLog(t *testing.T) {
 	if diff := cmp.Diff(want, e.verify(store.Options{}).Lanes); diff != "" {
 		t.Errorf("after a purge (-want +got):\n%s", diff)
 	}
-	if _, err := a.Discard(t.Context(), 7, 9); err != nil {
+	if _, err := a.Discard(t.Context(), 7, 9, e.log.Durable()+1); err != nil {
 		t.Fatal(err)
 	}
 	want[0] = whole("a", 10, 15, epoch)

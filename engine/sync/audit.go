@@ -28,6 +28,7 @@ type FeedAudit struct {
 	Discarded  [][2]uint64 // dropped by the edge's policy for want of room, and said so
 	PastTTL    [][2]uint64 // not sent because they had passed their time to live
 	Gaps       [][2]uint64 // settled in the ledger and not in the stream, or never settled
+	Lost       [][2]uint64 // of the gaps: what damage at the edge has taken
 	HubLost    [][2]uint64 // of the gaps: what the hub had, lost, and the edge no longer kept
 	Duplicates [][2]uint64 // in the stream or the ledger more than once
 	Damaged    [][2]uint64 // batches whose content is not what the edge sent
@@ -159,6 +160,7 @@ func (a *auditor) settle(data []byte, seq uint64) error {
 	a.result.Last, a.newest = max(a.result.Last, e.Last), e.Time
 	a.result.Discarded = append(a.result.Discarded, e.Discarded...)
 	a.result.HubLost = append(a.result.HubLost, e.HubLost...)
+	a.result.Lost = append(a.result.Lost, e.Lost...)
 	a.result.PastTTL = append(a.result.PastTTL, e.Expired...)
 	want := e.Numbers
 	if want == nil && e.Count > 0 {

@@ -35,6 +35,9 @@ type HTTPOptions struct {
 	Headers     map[string]string // of every request
 	TLS         *tls.Config       // nil: the system's authorities
 	MaxAttempts int               // answered failures of one entry before it is a dead letter; 0: 8
+	// Isolate lets a batch be sent one by one that has failed MaxAttempts times in
+	// a row in the same way, although the API may have stored it.
+	Isolate bool
 	// MaxRetryAfter bounds what a Retry-After may ask for; 0: 5 min.
 	MaxRetryAfter time.Duration
 	Backoff       Backoff    // zero: 1 s to 5 min
@@ -60,6 +63,7 @@ type HTTP struct {
 	proven   bool // the API has taken something in that encoding
 	rest     *Later
 	trouble  trouble
+	taken    map[string]uint64 // requests taken whole, by what they are alike in; see call.alike
 }
 
 var (
@@ -106,7 +110,7 @@ func OpenHTTP(ctx context.Context, opts HTTPOptions) (*HTTP, error) {
 	}
 	r := &HTTP{
 		opts: opts, base: strings.TrimRight(opts.URL, "/"), stream: stream,
-		encoding: opts.Compression,
+		encoding: opts.Compression, taken: map[string]uint64{},
 	}
 	r.client = &http.Client{
 		Transport: &http.Transport{
@@ -277,12 +281,28 @@ func (r *HTTP) post(ctx context.Context, c call) (outcome, error) {
 	if ctx.Err() != nil {
 		return out, ctx.Err()
 	}
-	if out.verdict == taken && !plain {
+	if out.verdict == taken {
 		r.mu.Lock()
-		r.encoding, r.proven = encoding, true
-		r.mu.Unlock()
+		defer r.mu.Unlock()
+		if !plain {
+			r.encoding, r.proven = encoding, true
+		}
+		if len(out.failed) == 0 {
+			r.taken[c.alike()]++
+		}
 	}
 	return out, nil
+}
+
+// alike names what a request has in common with those whose fate it may share:
+// topic or records, and pipeline.
+func (c *call) alike() string { return c.pipeline + " " + c.path }
+
+// took returns how many requests like this one the API has taken whole.
+func (r *HTTP) took(c *call) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken[c.alike()]
 }
 
 func (r *HTTP) try(ctx context.Context, c call, encoding string) outcome {
@@ -325,10 +345,13 @@ func (r *HTTP) try(ctx context.Context, c call, encoding string) outcome {
 	case err != nil:
 		err = fmt.Errorf("reading the answer of %s: %w", r.base, err)
 	case len(answer) > maxAnswer:
-		err = fmt.Errorf("the answer of %s is longer than %d MiB", r.base, maxAnswer>>20)
+		err = fmt.Errorf("the answer of %s is %w", r.base, errLong)
 	}
 	return r.judge(c, resp, answer, err)
 }
+
+// errLong says that an answer has come, and that it is not read to its end.
+var errLong = fmt.Errorf("longer than %d MiB", maxAnswer>>20)
 
 // judge says what an answer means. A refusal or a busy sign counts even when
 // the rest of the answer cannot be read.
@@ -347,7 +370,11 @@ func (r *HTTP) judge(c call, resp *http.Response, answer []byte, unread error) o
 		if c.batch != (resp.StatusCode == http.StatusMultiStatus) && resp.StatusCode != http.StatusOK {
 			break // an acceptance of the other kind of request
 		}
-		if !c.batch { // its acceptance is the status, unless another page speaks
+		if !c.batch { // its acceptance is the status, unless the answer breaks off or another page speaks
+			if unread != nil && !errors.Is(unread, errLong) {
+				out.err = unread
+				return out
+			}
 			if isPage(resp.Header, answer) {
 				out.err = fmt.Errorf("%s answered %d with a web page: a login page may stand in between", r.base, resp.StatusCode)
 				return out

@@ -32,7 +32,10 @@ func httpSpec() config.Spec {
 			"that one becomes a dead letter, the rest goes on.\n" +
 			"- 401, 403: the remote is degraded; the token is read again and everything waits.\n" +
 			"- 429, 503: everything waits for as long as `Retry-After` says, within max_retry_after.\n" +
-			"- Anything else, or no answer in time: nothing counts as synced, the same request is sent again later.\n\n" +
+			"- Anything else, or no answer in time: nothing counts as synced, the same request is sent again later. " +
+			"A message, or a batch of one record, that fails max_attempts times in a row is put aside, so that those behind it go on, and is sent again by itself; " +
+			"it becomes a dead letter only if it goes on failing while others like it are taken, so an outage buries nothing. For larger batches see on_server_error.\n\n" +
+			"Keyed records go one by one, as compare-and-swap in batches, through `<url>/api/keyed/<pipeline>/…`, an API of its own that `edged hub` serves beside the ingest API: `POST batch` with `{\"records\":[{\"key\":…,\"revision\":…,\"value\":…}]}` answers for each record with its new revision, or with `conflict`, the version that is there; `GET changes` streams what changes.\n\n" +
 			"Messages are accepted with 200, 201 or 202, unless the answer is a web page, which is not the API's. An HTTP API has no ledger that `edged audit` could compare: " +
 			"what it acknowledged counts as synced, durably kept at the edge.",
 		Args: []config.Arg{
@@ -44,6 +47,7 @@ func httpSpec() config.Spec {
 			{Name: "compression", Type: config.String, Default: `"gzip"`, Enum: []string{"none", "gzip", "zstd"}, Doc: "Of bodies above 1 KiB. An API that refuses the first compressed body and takes the plain one gets plain ones from then on."},
 			{Name: "headers", Type: config.StringMap, Doc: "Further headers of every request."},
 			{Name: "max_attempts", Type: config.Int, Default: "8", Min: "1", Max: "1000", Doc: "How often a record or message that the API answers for with a failure is sent before it becomes a dead letter."},
+			{Name: "on_server_error", Type: config.String, Default: `"wait"`, Enum: []string{"wait", "isolate"}, Doc: "What becomes of a batch that has failed max_attempts times in a row in the same way, with a 500 or a time-out, while `health` is well: most likely the API fails on one record in it. `wait` goes on sending it as it is, for it may be stored already, and a batch that is cut up would then be there twice; the pipeline waits meanwhile. `isolate` sends its records one by one, so that only the one to blame stays behind: right for an API that knows records by their `id`, or that stores nothing of a request that it answers with an error."},
 			{Name: "max_retry_after", Type: config.Duration, Default: `"5m"`, Min: "1s", Max: "24h", Doc: "The longest time that a `Retry-After` is obeyed for."},
 			maxRateArg(),
 		},

@@ -98,13 +98,13 @@ func (s *httpSession) retry(ctx context.Context, name string) (bool, error) {
 		a.Attempts++
 		return true, s.bury(ctx, a, out.err.Error())
 	case failed:
-		if out.status != 0 {
-			return false, s.again(ctx, a, out.err.Error(), aboutTheMessage(out.status))
-		}
-		// No answer: it may have arrived, so its attempts do not grow.
 		known := s.journal.asides[name]
+		if about := aboutTheMessage(out.status); about || s.countsAgainst(known, &request) {
+			return false, s.again(ctx, a, out.err.Error(), about)
+		}
+		// It may have arrived, or the API may be down: its attempts do not grow.
 		known.silent++
-		known.Next = s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(a.Attempts - 1 + known.silent))
+		known.Next = s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(max(a.Attempts-1, 0) + known.silent))
 		return false, nil
 	}
 	return false, s.putOff(out)
@@ -121,8 +121,12 @@ func (s *httpSession) retryCall(a *aside, entry []store.Stored) (call, error) {
 		return messageCall(&m, a.Data), nil
 	}
 	e := newLedgerEntry(store.Era{Epoch: a.Epoch}, Position{Last: a.Number - 1}, &Batch{Entries: entry, Last: a.Number}, s.remote.opts.Now())
+	key := a.Key
+	if a.Round > 0 || key == "" {
+		key = idempotencyKey(s.remote.opts.Edge, s.feed, &e, a.Round)
+	}
 	return call{
-		path: HTTPBatchPath, key: idempotencyKey(s.remote.opts.Edge, s.feed, &e, a.Round),
+		path: HTTPBatchPath, key: key,
 		pipeline: s.feed.Lane.Name(), body: batchBody(entry), batch: true,
 	}, nil
 }
@@ -138,6 +142,9 @@ func (s *httpSession) again(ctx context.Context, a *aside, why string, answered 
 	}
 	a.Error, a.Most = why, s.remote.opts.MaxAttempts
 	a.Next = s.remote.opts.Now().Add(s.remote.opts.Backoff.Wait(a.Attempts - 1)).UTC()
+	if old := s.journal.asides[a.name()]; old != nil {
+		a.took, a.tried = old.took, old.tried
+	}
 	return s.save(ctx, s.journal.state, []*aside{a}, nil)
 }
 
@@ -180,6 +187,7 @@ func (s *httpSession) deadLetter(ctx context.Context, a *aside, why string) erro
 	if err := s.remote.opts.DeadLetter(ctx, d); err != nil {
 		return fmt.Errorf("keeping a dead letter: %w", err)
 	}
+	s.buried++
 	s.remote.opts.Logger.Warn("the remote does not take it, kept as a dead letter",
 		"feed", s.feed.String(), "number", number, "attempts", a.Attempts, "error", why)
 	return nil

@@ -28,9 +28,13 @@ type httpSession struct {
 	feed    *Feed
 	journal *journal
 
-	chunk    int // entries of the next batch; halved when one is refused
-	attempts int // in a row, of the batch under way
-	refused  int // entries refused in a row
+	chunk    int    // entries of the next batch; halved when one is refused
+	attempts int    // in a row, of the batch under way
+	refused  int    // entries refused in a row
+	buried   uint64 // entries that became dead letters since the state was saved
+	suspect  suspect
+	suspects int    // entries put aside in a row because the API failed on them
+	isolated uint64 // up to this number records are sent one by one
 }
 
 var _ Partial = (*httpSession)(nil)
@@ -56,6 +60,7 @@ func (s *httpSession) MaxEntries() int {
 func (s *httpSession) Position(ctx context.Context) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
+	s.buried = 0
 	if err := s.journal.load(ctx, s.feed.Lane); err != nil {
 		return Position{}, fmt.Errorf("reading what %s has of %s: %w", s.remote.opts.Name, s.feed, err)
 	}
@@ -130,8 +135,8 @@ func (s *httpSession) next(ctx context.Context, b *Batch) ([]store.Stored, error
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	if len(entries) > s.chunk {
-		entries = entries[:s.chunk]
+	if most := s.atOnce(); len(entries) > most {
+		entries = entries[:most]
 		last = entries[len(entries)-1].Number
 	}
 	era, _ := s.feed.Lane.EraOf(state.Last + 1)
@@ -192,22 +197,27 @@ func among(entries []store.Stored, e *LedgerEntry) []store.Stored {
 // pushBatch sends the batch under way and settles it, or puts it off.
 func (s *httpSession) pushBatch(ctx context.Context, batch []store.Stored) error {
 	under := s.journal.state.Sending
-	out, err := s.remote.post(ctx, call{
+	request := call{
 		path: HTTPBatchPath, key: idempotencyKey(s.remote.opts.Edge, s.feed, under, 0),
 		pipeline: s.feed.Lane.Name(), body: batchBody(batch), batch: true,
-	})
+	}
+	out, err := s.remote.post(ctx, request)
 	if err != nil {
 		return err
 	}
 	state := s.journal.state
 	state.Sending, state.Last = nil, under.Last
+	var refusals map[int]string
+	if out.verdict == taken {
+		if refusals, err = failures(batch, out.failed); err != nil {
+			out = outcome{verdict: failed, status: out.status, err: err}
+		}
+	}
 	switch out.verdict {
 	case taken:
-		failed, err := failures(batch, out.failed)
-		if err != nil {
-			return s.putOff(outcome{verdict: failedVerdict, status: out.status, err: err})
-		}
-		return s.settle(ctx, state, batch, failed)
+		return s.settle(ctx, state, batch, refusals)
+	case failed:
+		return s.failedBatch(ctx, &request, batch, out)
 	case refused:
 		if len(batch) > 1 {
 			// Nothing of it is stored: it may be sent in other batches.
@@ -223,22 +233,20 @@ func (s *httpSession) pushBatch(ctx context.Context, batch []store.Stored) error
 	return s.putOff(out)
 }
 
-const failedVerdict = failed // for scopes where the name is taken
-
 // settle notes that the API has answered for a batch: what it has not taken is
 // put aside in the same write.
-func (s *httpSession) settle(ctx context.Context, state feedState, batch []store.Stored, failed map[int]string) error {
+func (s *httpSession) settle(ctx context.Context, state feedState, batch []store.Stored, refusals map[int]string) error {
 	bytes := 0
-	for i := range failed {
+	for i := range refusals {
 		bytes += len(batch[i].Data)
 	}
-	if len(failed) > 0 && !s.journal.room(len(failed), bytes) {
-		return s.putOff(outcome{verdict: failedVerdict, err: fmt.Errorf(
+	if len(refusals) > 0 && !s.journal.room(len(refusals), bytes) {
+		return s.putOff(outcome{verdict: failed, err: fmt.Errorf(
 			"%d entries of %s wait for another try; no more fit", len(s.journal.asides), s.feed)})
 	}
 	var put []*aside
 	for i := range batch {
-		why, bad := failed[i]
+		why, bad := refusals[i]
 		if !bad {
 			state.Total++
 			continue
@@ -251,8 +259,8 @@ func (s *httpSession) settle(ctx context.Context, state feedState, batch []store
 			put = append(put, a)
 		}
 	}
-	if len(failed) < len(batch) {
-		s.refused = 0
+	if len(refusals) < len(batch) {
+		s.refused, s.suspects = 0, 0
 	}
 	if err := s.save(ctx, state, put, nil); err != nil {
 		return err
@@ -310,13 +318,14 @@ func (s *httpSession) pushMessage(ctx context.Context, e *store.Stored) (put *as
 		out := outcome{verdict: refused, err: fmt.Errorf("reading the message: %w", err)}
 		return nil, false, s.deadLetter(ctx, &aside{Number: e.Number, Data: e.Data, Attempts: 1}, out.err.Error())
 	}
-	out, err := s.remote.post(ctx, messageCall(&m, e.Data))
+	request := messageCall(&m, e.Data)
+	out, err := s.remote.post(ctx, request)
 	if err != nil {
 		return nil, false, err
 	}
 	switch {
 	case out.verdict == taken:
-		s.refused = 0
+		s.refused, s.suspects = 0, 0
 		s.settled()
 		return nil, true, nil
 	case out.verdict == refused:
@@ -328,6 +337,10 @@ func (s *httpSession) pushMessage(ctx context.Context, e *store.Stored) (put *as
 		put, err := s.setAside(ctx, e, out.err.Error())
 		s.attempts = 0
 		return put, false, err
+	case out.verdict == failed:
+		if put := s.suspected(&request, e, out); put != nil {
+			return put, false, nil
+		}
 	}
 	return nil, false, s.putOff(out)
 }
@@ -394,5 +407,7 @@ func (s *httpSession) putOff(out outcome) error {
 func (s *httpSession) save(ctx context.Context, state feedState, put []*aside, settled []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 	defer cancel()
+	state.Failed = s.journal.state.Failed + s.buried
+	s.buried = 0 // what is not saved comes again
 	return s.journal.save(ctx, state, put, settled)
 }

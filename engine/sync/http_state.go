@@ -39,6 +39,7 @@ type feedState struct {
 	Total uint64 `json:"total"`
 	// Expired counts what had passed its time to live before the API took it.
 	Expired uint64 `json:"expired,omitempty"`
+	Failed  uint64 `json:"failed,omitempty"` // became dead letters
 	// Sending is the batch under way, written before its first request. Until it
 	// is answered for, exactly it is sent again, under the same key: what the API
 	// may have stored is never sent in another batch.
@@ -53,12 +54,15 @@ type aside struct {
 	Most     int       `json:"max_attempts,omitempty"`
 	First    time.Time `json:"first,omitzero"` // when it was first answered with a failure
 	Round    int       `json:"round"`          // part of the key: a request answered for needs a new one
+	Key      string    `json:"key,omitempty"`  // of round 0, when the entry has been sent and not been answered for
 	Next     time.Time `json:"next"`
 	Error    string    `json:"error"`
 	Data     []byte    `json:"data,omitempty"`
 
 	size   int
-	silent int // tries without any answer, since the start
+	silent int    // tries that told nothing of this entry, since the start
+	took   uint64 // requests like it that the API had taken at the last try
+	tried  bool   // took is known
 }
 
 // name is the last two tokens of the entry's subject.
@@ -100,14 +104,14 @@ func newJournal(nc *nats.Conn, stream jetstream.Stream, remote string, feed *Fee
 	return &journal{
 		nc: nc, stream: stream, batch: broker.NewAtomicBatch(nc),
 		subject: httpSubject + "." + record.Token(remote) + "." + kind + "." + record.Token(feed.Lane.Name()),
-		asides:  map[string]*aside{},
+		asides:  map[string]*aside{}, loaded: feed.Met,
 	}
 }
 
 func (j *journal) stateSubject() string            { return j.subject + ".state" }
 func (j *journal) asideSubject(name string) string { return j.subject + ".aside." + name }
 func (j *journal) position() Position {
-	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired}
+	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired, Failed: j.state.Failed}
 }
 
 // load reads the feed's state anew. Numbers that the lane has given again since

@@ -241,7 +241,7 @@ func TestSomeFail(t *testing.T) {
 					t.Errorf("waits (-want +got):\n%s", diff)
 				}
 				api.wantIDs(t, "r1", "r3", "r5", "r2")
-				if at := e.session.At(); at != (sync.Position{Last: 5, Total: 4}) {
+				if at := e.session.At(); at != (sync.Position{Last: 5, Total: 4, Failed: 1}) {
 					t.Errorf("in the end the position is %+v", at)
 				}
 				if len(e.dead) != 1 {
@@ -307,7 +307,7 @@ func TestPoison(t *testing.T) {
 				t.Fatal(err)
 			}
 			api.wantIDs(t, numbered("r", 900, 17, 18, 500)...)
-			if at := e.session.At(); at != (sync.Position{Last: 900, Total: 897}) {
+			if at := e.session.At(); at != (sync.Position{Last: 900, Total: 897, Failed: 3}) {
 				t.Errorf("the position is %+v", at)
 			}
 			if len(e.dead) != 3 || !strings.Contains(e.dead[0].Error, "r17 is poison") || e.dead[2].Detail["record_id"] != "r500" {
@@ -435,7 +435,7 @@ func TestMessages(t *testing.T) {
 	}
 	e.drive()
 	api.wantIDs(t, "m1", "m2", "m3", "m4", "m7")
-	if at := e.session.At(); at != (sync.Position{Last: 7, Total: 5}) {
+	if at := e.session.At(); at != (sync.Position{Last: 7, Total: 5, Failed: 2}) {
 		t.Errorf("the position is %+v", at)
 	}
 	want := []string{"alerts", "alerts", "alerts", "a%2Fb%20c", "%2E%2E", "%C3%BC%3F%23%25", "gone", "bad", "last"}
@@ -495,7 +495,7 @@ func TestOneAttempt(t *testing.T) {
 	if err := e.push(); err != nil {
 		t.Fatal(err)
 	}
-	if at := e.session.At(); at != (sync.Position{Last: 2, Total: 1}) || len(e.dead) != 1 {
+	if at := e.session.At(); at != (sync.Position{Last: 2, Total: 1, Failed: 1}) || len(e.dead) != 1 {
 		t.Errorf("the position is %+v, dead letters %v", at, e.dead)
 	}
 }

@@ -54,6 +54,9 @@ type LedgerEntry struct {
 	// restore from a backup or a stream that was made anew, and that the edge no
 	// longer keeps.
 	HubLost [][2]uint64 `json:"hub_lost,omitempty"`
+	// Lost are numbers that damage at the edge has taken before they were sent, as
+	// far as it knows.
+	Lost [][2]uint64 `json:"lost,omitempty"`
 	// Total counts what the hub has had of this feed, ExpiredTotal what expired
 	// before it was sent, this batch included.
 	Total        uint64 `json:"total"`
@@ -69,7 +72,7 @@ func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerE
 	e := LedgerEntry{
 		Epoch: era.Epoch, Since: era.From, First: max(at.Last+1, era.From), Last: b.Last, Count: len(b.Entries),
 		Total: at.Total + uint64(len(b.Entries)), ExpiredTotal: at.Expired + CountRanges(b.Expired),
-		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, HubLost: b.HubLost, Time: now.UTC(),
+		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, HubLost: b.HubLost, Lost: b.Lost, Time: now.UTC(),
 	}
 	h := sha256.New()
 	var number [8]byte
@@ -109,9 +112,15 @@ type Feed struct {
 	Kind Kind
 	Lane *store.Lane
 	// Known is what the remote was known to have when the process last ran, and
-	// Past what else was known of it.
-	Known Position
-	Past  Past
+	// Past what else was known of it; LastSync and LastError say how it went then,
+	// and are told until the remote is asked.
+	Known     Position
+	Past      Past
+	LastSync  time.Time
+	LastError string
+	// Met says that this process has asked the remote already, through a feed in
+	// whose place this one comes: then the remote may have what was stored since.
+	Met bool
 	// Want, when not nil, says which entries belong to this remote.
 	Want func(*store.Stored) bool
 	// Expires, when not nil, says from when on an entry is not to be sent any
@@ -210,4 +219,5 @@ type Position struct {
 	Seq uint64
 	// Expired counts entries that had passed their time to live and were not sent.
 	Expired uint64
+	Failed  uint64 // entries that it does not take and that became dead letters
 }

@@ -210,7 +210,7 @@ func (m *Monitor) look(ctx context.Context, w *watch, poll <-chan time.Time) {
 			w.redials, w.lastSeen = w.redials+1, now
 			m.count(&m.stats.Redials)
 			if err := m.opts.Remote.Redial(); err != nil {
-				m.opts.Logger.Warn("redialling failed", "error", err)
+				m.opts.Logger.Warn("redialing failed", "error", err)
 			}
 		}
 		return

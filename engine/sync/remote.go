@@ -65,6 +65,7 @@ type Batch struct {
 	Last      uint64      // everything up to this number is settled with it
 	Elsewhere [][2]uint64 // numbers that belong to other remotes
 	Discarded [][2]uint64 // numbers that were dropped by policy
+	Lost      [][2]uint64 // numbers that damage of the edge's store has taken
 	HubLost   [][2]uint64 // numbers that the remote had and lost, and that are not kept here
 	Expired   [][2]uint64 // numbers that have passed their time to live
 }

@@ -46,6 +46,8 @@ type instance struct {
 	metrics []metricDelta
 	// lines counts what the call that runs has logged.
 	lines int
+	// served: it has had a call before.
+	served bool
 	// stderr is the beginning of what it has printed.
 	stderr []byte
 }

@@ -32,6 +32,9 @@ func EncodeResolve(in []Conflict, bodies bool) []byte {
 	return appendResolve(make([]byte, 0, size), in, size, bodies)
 }
 
+// Extism reports whether the module speaks the Extism ABI.
+func (p *Plugin) Extism() bool { return p.extism != nil }
+
 // Probe is one instance of a plugin beside its pool, driven by hand: for tools
 // that hold a module against the ABI. What it does wrong is an error that is a
 // [*Fault]; then the instance is good for nothing but Close. It serves one
@@ -70,15 +73,24 @@ func (q *Probe) Inbox(ctx context.Context, size int) (uint32, error) {
 }
 
 // Transform makes one call with call as it stands, and reads the answer as one
-// to in; a nil call: the one of [EncodeTransform].
+// to in; a nil call: the one of [EncodeTransform]. A module of the Extism ABI gets
+// its records one by one, whatever call is.
 func (q *Probe) Transform(ctx context.Context, in []record.Record, call []byte, now time.Time, out *Output) error {
 	if call == nil {
 		call = EncodeTransform(in, now)
 	}
 	out.reset(in)
-	err := q.serve(ctx, run{x: out, kv: out.kv(q.inst.plugin), now: unixNano(now), call: call}, len(in))
-	out.in = nil
-	return err
+	defer func() { out.in = nil }()
+	r := run{x: out, kv: out.kv(q.inst.plugin), now: unixNano(now), call: call}
+	if !q.inst.plugin.Extism() {
+		return q.serve(ctx, r, len(in))
+	}
+	for range in {
+		if err := q.serve(ctx, r, 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Resolve makes one call with call as it stands, and reads the answer as one to

@@ -161,6 +161,8 @@ func (r *run) once(ctx context.Context, n, size int) (*Fault, error) {
 		}
 		r.inst = inst
 	}
+	before := r.inst.served
+	r.inst.served = true
 	faults := r.faults
 	err := r.serve(ctx, n, size)
 	r.kv.endCall(err == nil) // a call that fails leaves nothing
@@ -175,10 +177,16 @@ func (r *run) once(ctx context.Context, n, size int) (*Fault, error) {
 	}
 	closeErr := r.inst.close(ctx)
 	r.inst = nil
-	if fault := asFault(err); fault != nil && closeErr == nil {
-		return fault, nil
+	fault := asFault(err)
+	if fault == nil || closeErr != nil {
+		return nil, errors.Join(err, closeErr)
 	}
-	return nil, errors.Join(err, closeErr)
+	if n == 1 && before && (fault.Kind == FaultTrap || fault.Kind == FaultMemory) {
+		// A guest that never frees ends like this, and its last item is not to
+		// blame; a fresh instance tells.
+		return r.once(ctx, n, size)
+	}
+	return fault, nil
 }
 
 // serve writes the call to the guest's inbox, calls it, and reads its outbox.

@@ -693,6 +693,7 @@ typedef struct edged_field {
   edged_bytes path;
   /** None: it is not there. */
   edged_bytes value;
+  uint32_t first; /* how long the path's first name is; filled in by the run */
 } edged_field;
 
 /**
@@ -709,7 +710,12 @@ typedef struct edged_lookup {
 
 /** Looks for every path. False: the bytes are no whole object. */
 EDGED_FN bool edged_lookup_run(edged_lookup *l, edged_bytes json) {
-  for (uint32_t i = 0; i < l->count; i++) l->fields[i].value = EDGED_NONE;
+  for (uint32_t i = 0; i < l->count; i++) {
+    edged_bytes path = l->fields[i].path, name = EDGED_NONE;
+    edged_step(&path, &name);
+    l->fields[i].value = EDGED_NONE;
+    l->fields[i].first = name.len;
+  }
   l->json = json;
   l->last = NULL;
   l->closed = false;
@@ -722,10 +728,9 @@ EDGED_FN bool edged_lookup_run(edged_lookup *l, edged_bytes json) {
     for (uint32_t i = 0; i < l->count; i++) {
       edged_field *f = &l->fields[i];
       edged_bytes path = f->path;
-      if (path.len < name.len || f->value.ptr != NULL || !edged_same_bytes(path.ptr, name.ptr, name.len)) continue;
+      if (f->first != name.len || f->value.ptr != NULL || !edged_same_bytes(path.ptr, name.ptr, name.len)) continue;
       if (path.len == name.len) f->value = m.value;
-      else if (path.ptr[name.len] == '.')
-        f->value = edged_get(m.value, (edged_bytes){path.ptr + name.len + 1, path.len - name.len - 1});
+      else f->value = edged_get(m.value, (edged_bytes){path.ptr + name.len + 1, path.len - name.len - 1});
     }
   }
   const uint8_t *p = edged_skip_space(m.p, m.end);

@@ -65,6 +65,8 @@ type Report struct {
 type check struct {
 	group, name string
 	run         func(*suite) (*finding, error)
+	// frames: it is about frames of ours.
+	frames bool
 }
 
 // finding is what a check found; nil: all is well.
@@ -148,11 +150,15 @@ func (s *suite) load(m *plugindev.Module, use func(*wasm.Plugin) error) error {
 }
 
 func (s *suite) checks() []check {
+	if s.plugin.Extism() {
+		// It has no description, no inbox and no frames of ours.
+		return slices.DeleteFunc(slices.Clone(transformChecks), func(c check) bool { return c.frames })
+	}
 	all := []check{
-		{"abi", "it describes itself", (*suite).describes},
-		{"abi", "it refuses a config it does not know", (*suite).refusesConfig},
-		{"abi", "inboxes of any size", (*suite).inboxes},
-		{"limits", "it refuses an inbox past its memory, and goes on", (*suite).refusedInbox},
+		{group: "abi", name: "it describes itself", run: (*suite).describes},
+		{group: "abi", name: "it refuses a config it does not know", run: (*suite).refusesConfig},
+		{group: "abi", name: "inboxes of any size", run: (*suite).inboxes},
+		{group: "limits", name: "it refuses an inbox past its memory, and goes on", run: (*suite).refusedInbox},
 	}
 	if s.plugin.Transforms() {
 		all = append(all, transformChecks...)
@@ -160,7 +166,7 @@ func (s *suite) checks() []check {
 	if s.plugin.Resolves() {
 		all = append(all, resolveChecks...)
 	} else if !s.plugin.Transforms() {
-		all = append(all, check{"abi", "it can resolve", func(s *suite) (*finding, error) {
+		all = append(all, check{group: "abi", name: "it can resolve", run: func(s *suite) (*finding, error) {
 			return failed("%s", s.plugin.CanResolve()), nil
 		}})
 	}

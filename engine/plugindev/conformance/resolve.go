@@ -11,16 +11,16 @@ import (
 )
 
 var resolveChecks = []check{
-	{"resolver", "bytes it does not know, at the end of a conflict", (*suite).unknownConflictBytes},
-	{"resolver", "unusual conflicts, one by one", (*suite).unusualConflicts},
-	{"resolver", "random conflicts: each answered, none a fault", (*suite).randomConflicts},
-	{"resolver", "the largest values, in the default memory", (*suite).largestConflict},
-	{"resolver", "determinism: fresh instances, and however conflicts are split", (*suite).decides},
-	{"resolver", "idempotence: both sides the same stay as they are, r(b,x,x) = x", (*suite).idempotent},
-	{"resolver", "no-op: what only the remote side changed stays, r(b,b,x) = x", (*suite).remoteOnly},
-	{"resolver", "no-op: what only the local side changed stays, r(b,x,b) = x", (*suite).localOnly},
-	{"resolver", "symmetry: both sides decide the same, r(b,x,y) = r(b,y,x)", (*suite).symmetric},
-	{"values", "a merge keeps numbers, text and members it does not know", (*suite).mergePreserves},
+	{group: "resolver", name: "bytes it does not know, at the end of a conflict", run: (*suite).unknownConflictBytes},
+	{group: "resolver", name: "unusual conflicts, one by one", run: (*suite).unusualConflicts},
+	{group: "resolver", name: "random conflicts: each answered, none a fault", run: (*suite).randomConflicts},
+	{group: "resolver", name: "the largest values, in the default memory", run: (*suite).largestConflict},
+	{group: "resolver", name: "determinism: fresh instances, and however conflicts are split", run: (*suite).decides},
+	{group: "resolver", name: "idempotence: both sides the same stay as they are, r(b,x,x) = x", run: (*suite).idempotent},
+	{group: "resolver", name: "no-op: what only the remote side changed stays, r(b,b,x) = x", run: (*suite).remoteOnly},
+	{group: "resolver", name: "no-op: what only the local side changed stays, r(b,x,b) = x", run: (*suite).localOnly},
+	{group: "resolver", name: "symmetry: both sides decide the same, r(b,x,y) = r(b,y,x)", run: (*suite).symmetric},
+	{group: "values", name: "a merge keeps numbers, text and members it does not know", run: (*suite).mergePreserves},
 }
 
 const minute = int64(60e9)

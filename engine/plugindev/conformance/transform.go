@@ -13,19 +13,19 @@ import (
 )
 
 var transformChecks = []check{
-	{"abi", "bytes it does not know, at the end of a frame", (*suite).unknownBytes},
-	{"abi", "reserved fields that are not zero", (*suite).reserved},
-	{"abi", "a call without records", (*suite).noRecords},
-	{"abi", "unusual records, one by one", (*suite).unusual},
-	{"abi", "random records: each answered, none a fault", (*suite).random},
-	{"abi", "full calls: 64 records, and 256 KiB", (*suite).full},
-	{"limits", "the largest record, in the default memory", (*suite).largest},
-	{"limits", "little memory: it refuses, traps, or answers as always", (*suite).littleMemory},
-	{"limits", "what a record costs grows with its size, not faster", (*suite).growth},
-	{"determinism", "fresh instances give the same answers, for the same fuel", (*suite).fresh},
-	{"determinism", "an instance that was used before gives the same answers", (*suite).used},
-	{"determinism", "however records are split into calls, the answers are the same", (*suite).splits},
-	{"values", "numbers, text and members it does not know stay as they are", (*suite).preserves},
+	{group: "abi", name: "bytes it does not know, at the end of a frame", run: (*suite).unknownBytes, frames: true},
+	{group: "abi", name: "reserved fields that are not zero", run: (*suite).reserved, frames: true},
+	{group: "abi", name: "a call without records", run: (*suite).noRecords, frames: true},
+	{group: "abi", name: "unusual records, one by one", run: (*suite).unusual},
+	{group: "abi", name: "random records: each answered, none a fault", run: (*suite).random},
+	{group: "abi", name: "full calls: 64 records, and 256 KiB", run: (*suite).full},
+	{group: "limits", name: "the largest record, in the default memory", run: (*suite).largest},
+	{group: "limits", name: "little memory: it refuses, traps, or answers as always", run: (*suite).littleMemory},
+	{group: "limits", name: "what a record costs grows with its size, not faster", run: (*suite).growth},
+	{group: "determinism", name: "fresh instances give the same answers, for the same fuel", run: (*suite).fresh},
+	{group: "determinism", name: "an instance that was used before gives the same answers", run: (*suite).used},
+	{group: "determinism", name: "however records are split into calls, the answers are the same", run: (*suite).splits},
+	{group: "values", name: "numbers, text and members it does not know stay as they are", run: (*suite).preserves},
 }
 
 // guestTime is what guests are told.
