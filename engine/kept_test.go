@@ -7,14 +7,18 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/store"
@@ -80,9 +84,21 @@ func kept(t *testing.T, s *engine.Store, pipeline string) (ids []string) {
 func TestAPipelineWithoutASyncHoldsNothingBack(t *testing.T) {
 	r := newRig(t)
 	addr := freePort(t)
-	text := fmt.Sprintf(twoPipelines, addr, `keep = "0s"`, r.file("goes.ndjson", lines("g", 50)), r.file("stays.ndjson", lines("s", 50)))
-	run := r.start(false, text, nil)
-	until(t, "all is stored", func() bool { return run.Status().Totals.Stored == 100 })
+	text := fmt.Sprintf(twoPipelines, addr, "", r.file("goes.ndjson", lines("g", 50)), r.file("stays.ndjson", lines("s", 50)))
+	near := freePort(t)
+	startHub(t, near, t.TempDir())
+	text += fmt.Sprintf(`
+remote "nats" "near" { urls = ["nats-leaf://%s"] }
+pipeline "quick" {
+  collect "file" "f" { path = %s }
+  sync { to = remote.nats.near }
+}`, near, r.file("quick.ndjson", lines("q", 50)))
+	atOnce := func(cfg *config.Config) { cfg.Edge.Keep = 0 }
+	run := r.start(false, text, atOnce)
+	until(t, "all is stored, and what is synced of it gone", func() bool {
+		s := run.Status()
+		return s.Totals.Stored == 150 && pipelineStatus(t, s, "quick").Kept.Records == 0
+	})
 	if k := pipelineStatus(t, run.Status(), "goes").Kept; k.Records != 50 || k.Waiting != 50 || k.Synced != 0 || k.OldestWaiting.IsZero() {
 		t.Errorf("without a link: %+v", k)
 	}
@@ -93,7 +109,7 @@ func TestAPipelineWithoutASyncHoldsNothingBack(t *testing.T) {
 		}
 	})
 	startHub(t, addr, t.TempDir())
-	run = r.start(false, text, nil)
+	run = r.start(false, text, atOnce)
 	until(t, "what is synced is gone", func() bool { return pipelineStatus(t, run.Status(), "goes").Kept.Records == 0 })
 	s := run.Status()
 	if p := pipelineStatus(t, s, "goes"); p.Waiting != 0 || p.Totals.SyncedRecords != 50 || p.Syncs[0].Status != engine.SyncSynced {
@@ -305,4 +321,77 @@ func parse(r *rig, text string) (*config.Config, error) {
 		return nil, diags
 	}
 	return cfg, nil
+}
+
+// TestMessagesStayForKeep holds that messages that every remote has stay on the
+// device as long as records do: a restored hub gets them again.
+func TestMessagesStayForKeep(t *testing.T) {
+	const messages = 40
+	for keep, stay := range map[string]bool{"1h": true, "0s": false} {
+		t.Run(keep, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := startHub(t, "127.0.0.1:0", t.TempDir())
+			run := r.start(false, fmt.Sprintf(`
+edge {
+  device_id = "edge"
+  keep      = %q
+}
+remote "nats" "hub" { urls = [%q] }
+pipeline "p" {
+  collect "file" "f" {
+    path   = %s
+    follow = true
+    poll   = "10ms"
+  }
+  alert "early" { when = record.payload.n <= %d }
+  sync { to = remote.nats.hub }
+}`, keep, h.LeafURL(), r.file("in.ndjson", ""), messages), nil)
+			for n := 1; n <= messages; n++ { // in commits of their own
+				r.append("in.ndjson", linesFrom("r", n, n))
+				until(t, "it is stored", func() bool { return run.Status().Totals.Stored == uint64(n) })
+			}
+			until(t, "all is synced", func() bool { return run.Status().Waiting == 0 })
+			for n := messages + 1; n <= messages+2; n++ { // the second round ends the first
+				r.append("in.ndjson", linesFrom("r", n, n))
+				until(t, "housekeeping has been", func() bool {
+					data, err := os.ReadFile(filepath.Join(r.data, "high-water.json"))
+					return err == nil && strings.Contains(string(data), fmt.Sprintf(`"last":%d}`, n))
+				})
+			}
+			run.stop()
+			if got := r.messagesStored(); stay && got < messages || !stay && got > messages/2 {
+				t.Errorf("the queue holds %d of %d messages", got, messages)
+			}
+		})
+	}
+}
+
+// messagesStored counts what the stream of the queue holds of an edge that does
+// not run.
+func (r *rig) messagesStored() uint64 {
+	r.t.Helper()
+	b, err := broker.Start(r.t.Context(), broker.Options{Name: "look", Domain: "look", Dir: filepath.Join(r.data, "jetstream")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	nc, err := b.Connect("look")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	stream, err := js.Stream(r.t.Context(), "EDGED_QUEUE")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
 }

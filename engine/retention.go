@@ -118,8 +118,8 @@ func (k *keeper) freeRecords(ctx context.Context, tight bool) (freed bool, err e
 	k.records, freed = max(k.records, purged), purged > 0
 	if now := e.now(); tight || now.Sub(k.alone) >= ageEvery {
 		k.alone = now
-		for lane, floor := range floors {
-			went, err := purgeAlone(ctx, lane, floor)
+		for _, lane := range e.records.Lanes() { // one that came since has no floor
+			went, err := purgeAlone(ctx, lane, floors[lane])
 			errs, freed = append(errs, err), freed || went
 		}
 	}

@@ -16,6 +16,7 @@ c() {
     -I "$sdk/c" "$sdk/c/$2" -o "$out/c/$1.wasm"
 }
 c vectors test/vectors.c
+c merge test/merge.c
 c readings examples/readings.c
 c counter examples/counter.c
 c fahrenheit template/transform/plugin.c
@@ -45,12 +46,12 @@ wait
     "rustc 1.63.0"*) ;;
     *) echo "sdk: the Rust modules are built with rustc 1.63.0, Debian 12's, not $(/usr/bin/rustc --version)" >&2; exit 1 ;;
   esac
-  export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$tmp/rust" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-14
+  export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$tmp/rust"
   export RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$sdk/rust=edged"
   /usr/bin/cargo build --quiet --offline --release --target wasm32-unknown-unknown --examples
 )
 mkdir -p "$out/rust"
-for name in counter fahrenheit readings vectors work_order; do
+for name in counter fahrenheit merge readings vectors work_order; do
   cp "$tmp/rust/wasm32-unknown-unknown/release/examples/$name.wasm" "$out/rust/"
 done
 

@@ -45,8 +45,10 @@ var ErrFull = errors.New("the local store is full")
 // Unstorable is an [ErrFull] that says what the store suffers from.
 type Unstorable struct{ Why error }
 
-func (u *Unstorable) Error() string        { return "the local store takes nothing now: " + u.Why.Error() }
-func (u *Unstorable) Unwrap() error        { return u.Why }
+func (u *Unstorable) Error() string { return "the local store takes nothing now: " + u.Why.Error() }
+func (u *Unstorable) Unwrap() error { return u.Why }
+
+// Is reports that it is an [ErrFull].
 func (u *Unstorable) Is(target error) bool { return target == ErrFull }
 
 // fullReason tells a sender why its records were not taken for now.

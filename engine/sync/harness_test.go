@@ -285,6 +285,9 @@ func (e *testEdge) prepare(o remoteOptions) *testRemote {
 	if o.backoff.Base == 0 {
 		o.backoff = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
 	}
+	if o.timeout == 0 {
+		o.timeout = time.Minute // a busy machine may take long
+	}
 	if o.probing.Base == 0 {
 		o.probing = sync.Backoff{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
 	}

@@ -51,7 +51,7 @@ const (
 	askTimeout = 10 * time.Second // for an answer to a small question
 	// pushTimeout is for the answer to a push. A hub whose stream changes its leader
 	// forgets what is under way, so it should not be long; sending again is safe.
-	pushTimeout = 10 * time.Second
+	pushTimeout = 20 * time.Second
 	// Either may take a second more for every slowestLink bytes that are under way.
 	slowestLink = 4 << 10
 )
@@ -64,7 +64,7 @@ type NATSOptions struct {
 	Broker *broker.Broker
 	Rate   *Rate // bounds what is sent; nil: nothing does
 	// PushTimeout is how long the answer to a push may take, beside a second for
-	// every 4 KiB under way; 0: 10 s.
+	// every 4 KiB under way; 0: 20 s.
 	PushTimeout time.Duration
 	Now         func() time.Time // nil: time.Now
 	Logger      *slog.Logger     // nil: silent

@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,15 +112,15 @@ func TestAnAlarmPassesALimitedBacklog(t *testing.T) {
 	r.run()
 	r.until("the backlog drains", func() bool { pushes, _, _ := r.account(); return len(pushes) > 3 })
 	for i := range 5 {
-		raised := time.Now()
+		before := len(strings.Fields(r.sizes("a")))
 		e.message(record.Critical, "a", 1)
 		if _, err := alarms.NextMsgWithContext(within(t)); err != nil {
 			t.Fatal(err)
 		}
-		// A chunk takes half a second; the rest is what a busy machine may need. The
-		// backlog takes more than ten.
-		if took := time.Since(raised); took > 3*time.Second {
-			t.Errorf("alarm %d took %v", i, took)
+		// One push may have been under way and one have taken its bytes; one more may
+		// have gone before the test looks.
+		if passed := len(strings.Fields(r.sizes("a"))) - before; passed > 3 {
+			t.Errorf("alarm %d came behind %d pushes of records", i, passed)
 		}
 		if r.drained() {
 			t.Fatal("there is no backlog any more")
@@ -132,9 +133,6 @@ func TestAnAlarmPassesALimitedBacklog(t *testing.T) {
 	t.Logf("%d bytes in %v, of %d", bytes, took.Round(time.Millisecond), most)
 	if bytes > most+most/10 {
 		t.Errorf("%d bytes in %v, want %d at most", bytes, took, most)
-	}
-	if bytes < most/2 {
-		t.Errorf("%d bytes in %v, of %d that were allowed", bytes, took, most)
 	}
 	h.holds("edge", "records", "a", 3000)
 }

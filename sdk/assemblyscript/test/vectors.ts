@@ -52,6 +52,8 @@ function obey(r: Record, out: Output): void {
     const time = field(r, "timestamp");
     if (time !== null) draft.timestamp = I64.parseInt(time);
     out.emit(draft);
+  } else if (what == "panic") {
+    throw new Error("as it was asked");
   } else if (what == "call") {
     out.payload(new Builder().add(Bytes.of('{"result":')).add(quote(call(get(r.payload, Path.member("args"))!))).byte(0x7d).bytes());
   }

@@ -117,6 +117,7 @@ static void obey(const edged_record *r, edged_output *out) {
     if (d.dated) d.timestamp = parse(time);
     edged_emit(out, &d);
   }
+  if (edged_is(what, "panic")) edged_panic("as it was asked");
   if (edged_is(what, "call")) {
     edged_bytes result = edged_quote(call(edged_member(in, T("args"))));
     edged_payload(out, EDGED_JOIN(T("{\"result\":"), result, T("}")));

@@ -52,6 +52,7 @@ impl Transform for Vectors {
                 payload,
                 timestamp: field(json, "timestamp").and_then(|t| t.parse().ok()),
             }),
+            "panic" => panic!("as it was asked"),
             "call" => {
                 let result = quote(&call(member(json, "args").unwrap_or_default()));
                 out.payload(&[b"{\"result\":", result.as_slice(), b"}"].concat());

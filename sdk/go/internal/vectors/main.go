@@ -55,6 +55,8 @@ func obey(r *edged.Record, out *edged.Output) {
 			d.Timestamp, _ = strconv.ParseInt(time, 10, 64)
 		}
 		out.Emit(d)
+	case "panic":
+		panic("as it was asked")
 	case "call":
 		out.Payload([]byte(`{"result":` + string(edged.Quote(call(edged.Member(in, "args")))) + `}`))
 	}
