@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/edged/edged/engine/keyed"
-	"github.com/edged/edged/engine/keyed/table"
 	"github.com/edged/edged/engine/store"
 )
 
@@ -268,7 +267,7 @@ func (s *Store) ResolveConflict(context.Context, ConflictChoice) error {
 
 func (s *Store) withKeyed(ctx context.Context, do func([]*keyed.Store) error) error {
 	stores, err := keyed.OpenExisting(ctx, s.nc, s.log.With("part", "keyed"))
-	if errors.Is(err, table.ErrNoTable) {
+	if errors.Is(err, keyed.ErrNoStores) {
 		return nil
 	}
 	if err != nil {

@@ -62,6 +62,8 @@ const (
 // The errors of a store, beside [ErrRefused] and those of the table.
 var (
 	ErrNotFound     = errors.New("there is no such key")
+	// ErrNoStores is what [OpenExisting] returns when nothing is kept.
+	ErrNoStores     = table.ErrNoTable
 	ErrPrecondition = errors.New("the value is another than the one expected")
 )
 
@@ -106,7 +108,7 @@ func Open(ctx context.Context, nc *nats.Conn, maxBytes int64, logger *slog.Logge
 
 // OpenExisting opens every store that is kept on the broker that nc is connected
 // to, to look into them: without resolvers, for nobody that changes anything. It
-// returns [table.ErrNoTable] when there are none.
+// returns [ErrNoStores] when there are none.
 func OpenExisting(ctx context.Context, nc *nats.Conn, logger *slog.Logger) (*Stores, error) {
 	all := &Stores{stores: map[string]*Store{}}
 	var bad error
