@@ -1,30 +1,12 @@
 package sdk_test
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/edged/edged/sdk"
 )
-
-// write puts a project into a new folder.
-func write(t *testing.T, p *sdk.Project) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	for _, f := range p.Files {
-		at := filepath.Join(dir, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(at, f.Data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 func TestEveryProjectIsWhole(t *testing.T) {
 	for _, lang := range sdk.Languages() {

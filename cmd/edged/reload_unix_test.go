@@ -252,7 +252,7 @@ func TestReloadRefused(t *testing.T) {
 	refused(exitConfig, "p.hcl:35")
 	r.hangup("p.hcl:35")
 	r.flows()
-	r.write(strings.Replace(good, `"builtin:aggregate"`, `"builtin:agregate"`, 1))
+	r.write(strings.Replace(good, `"builtin:aggregate"`, `"builtin:aggregatt"`, 1))
 	refused(exitConfig, `Did you mean "aggregate"`)
 	r.write(strings.Replace(good, `device_id = "reload"`, `device_id = "other"`, 1))
 	refused(exitConfig, "Cannot change at run time")

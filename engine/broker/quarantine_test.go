@@ -134,6 +134,19 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+// What the server was deleting is nobody's any more.
+func TestQuarantineLeavesDeletedStreamsAlone(t *testing.T) {
+	opts, block := damaged(t)
+	dir := filepath.Dir(filepath.Dir(block))
+	if err := os.Rename(dir, filepath.Join(filepath.Dir(dir), ".S")); err != nil {
+		t.Fatal(err)
+	}
+	withStream(t, opts, func(jetstream.JetStream) {})
+	if reports, err := broker.ReadQuarantine(opts.Quarantine); err != nil || len(reports) != 0 {
+		t.Errorf("reports %+v, %v", reports, err)
+	}
+}
+
 // After a kill, what follows the last whole record is a write that was cut off:
 // no damage, and nothing to keep.
 func TestQuarantineOfTornTail(t *testing.T) {

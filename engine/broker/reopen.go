@@ -126,9 +126,11 @@ func rewrite(path string) (err error) {
 	}
 }
 
-// streamDirs returns the directory of every stream.
+// streamDirs returns the directory of every stream, but for those that the server
+// was about to delete.
 func (b *Broker) streamDirs() ([]string, error) {
-	return filepath.Glob(filepath.Join(escapeGlob(b.opts.Dir), server.JetStreamStoreDir, "*", "streams", "*"))
+	dirs, err := filepath.Glob(filepath.Join(escapeGlob(b.opts.Dir), server.JetStreamStoreDir, "*", "streams", "*"))
+	return slices.DeleteFunc(dirs, func(dir string) bool { return strings.HasPrefix(filepath.Base(dir), ".") }), err
 }
 
 // block is one file of a stream's messages.

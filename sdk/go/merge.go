@@ -127,22 +127,36 @@ func (m *Merge) settle(rule Rule, s sides, path string, depth int) (value []byte
 		return nil, false
 	}
 	switch rule {
-	case Max, Min:
-		order, ok := CompareNumbers(s.local, s.remote)
-		if rule == Max && order > 0 || rule == Min && order < 0 {
-			return s.local, ok
-		}
-		return s.remote, ok
-	case Sum:
+	case Max, Min, Sum:
+		value = m.numbers(rule, s)
+		return value, value != nil
+	}
+	return m.arrays(rule, s, path, depth)
+}
+
+// numbers settles two numbers. Nil: the rule does not apply.
+func (m *Merge) numbers(rule Rule, s sides) []byte {
+	if rule == Sum {
 		if !m.known {
-			return nil, false
+			return nil
 		}
 		if s.base == nil {
 			s.base = []byte("0")
 		}
-		value = AddDelta(s.remote, s.local, s.base)
-		return value, value != nil
+		return AddDelta(s.remote, s.local, s.base)
 	}
+	order, ok := CompareNumbers(s.local, s.remote)
+	switch {
+	case !ok:
+		return nil
+	case rule == Max && order > 0, rule == Min && order < 0:
+		return s.local
+	}
+	return s.remote
+}
+
+// arrays settles two arrays. False: the rule does not apply.
+func (m *Merge) arrays(rule Rule, s sides, path string, depth int) (value []byte, settled bool) {
 	if KindOf(s.local) != Array || KindOf(s.remote) != Array {
 		return nil, false
 	}
@@ -267,7 +281,7 @@ func union(s sides) []byte {
 	base, local, remote := list(s.base), list(s.local), list(s.remote)
 	var kept [][]byte
 	for _, one := range remote {
-		if !(has(base, one) && !has(local, one)) && !has(kept, one) {
+		if (!has(base, one) || has(local, one)) && !has(kept, one) {
 			kept = append(kept, one)
 		}
 	}
