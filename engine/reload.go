@@ -152,6 +152,7 @@ func (c *change) fixed() hcl.Diagnostics {
 	if was.MaxBytes != is.MaxBytes {
 		refuse(is.Range, fmt.Sprintf("max_bytes was %d and is %d bytes", was.MaxBytes, is.MaxBytes), "the store was opened with it")
 	}
+	c.fixedKeyed(refuse)
 	const link = "its link is a part of the embedded server, which is made when the edge starts"
 	for i := range c.next.cfg.Remotes {
 		r := &c.next.cfg.Remotes[i]
