@@ -61,7 +61,7 @@ const (
 
 // The errors of a store, beside [ErrRefused] and those of the table.
 var (
-	ErrNotFound     = errors.New("there is no such key")
+	ErrNotFound = errors.New("there is no such key")
 	// ErrNoStores is what [OpenExisting] returns when nothing is kept.
 	ErrNoStores     = table.ErrNoTable
 	ErrPrecondition = errors.New("the value is another than the one expected")
