@@ -74,6 +74,7 @@ type Engine struct {
 	uncached *wasm.Host // for modules that the cache stands in the way of
 	setup    atomic.Pointer[setup]
 	control  *control
+	keyed    *keyedStores
 	retrying gosync.Mutex // held for one retry of dead letters
 	changing gosync.Mutex // held while what runs is changed
 	crew     *crew        // nil: Run has not begun, or is at its end; guarded by changing
@@ -110,6 +111,7 @@ func Catalog() config.Catalog {
 		c.Collects = append(c.Collects, k.Spec)
 	}
 	c.Remotes = sync.Specs()
+	c.Strategies = plugins.Strategies()
 	c.Capabilities = wasm.Capabilities()
 	return c
 }
@@ -154,10 +156,12 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.settleDamage,  // what could not be read of it any more
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
+		e.openKeyed,     // with plugins that resolve conflicts
 		e.openPipelines, // on plugins and store
 		e.openRemotes,   // on pipelines and broker
-		e.flushMeta,     // of the streams they have made
-		e.openControl,   // answers about all of it
+		e.openKeyedSyncs,
+		e.flushMeta,   // of the streams they have made
+		e.openControl, // answers about all of it
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -220,7 +224,7 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budget - budget/queueShare - budget/deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream,
+		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.gate, Flush: e.broker.FlushStream,
 	})
 	if err != nil {
 		return err
@@ -277,6 +281,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { e.housekeep(background) })
+	e.runKeyed(background, &parts)
 
 	collecting, stopCollecting := context.WithCancel(ctx)
 	defer stopCollecting()

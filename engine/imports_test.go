@@ -41,6 +41,8 @@ var arrows = map[string]arrow{
 	"engine/keyed/table": {ours: words("engine/broker"), libraries: words("nats")},
 	"engine/keyed":       {ours: words("engine/broker engine/keyed/table engine/record"), libraries: words("nats")},
 
+	"engine/keyed/api": {ours: words("engine/keyed engine/keyed/table engine/record"), libraries: words("nats")},
+
 	// the stages
 	"engine/collect": {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl nats")},
 	"engine/alert":   {ours: words("engine/config engine/expr engine/record"), libraries: words("hcl")},
@@ -54,7 +56,7 @@ var arrows = map[string]arrow{
 	// what assembles the parts, and what starts the process
 	"engine": {
 		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
-			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
+			"engine/hub engine/keyed engine/keyed/api engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},
 	"cmd/edged": {

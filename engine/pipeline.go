@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/edged/edged/engine/alert"
 	"github.com/edged/edged/engine/collect"
 	"github.com/edged/edged/engine/config"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/wasm"
 )
@@ -31,10 +31,11 @@ type pipeline struct {
 	plugins    map[string]*loadedPlugin // its own, by the name of their block
 	transforms []transform
 	sources    []*source
-	keys       *keys  // what its plugins keep; nil: they keep nothing
-	collecting *task  // its sources
-	failed     error  // why collecting has ended
-	base       Counts // what it had when this process opened it
+	keyed      *keyed.Store // nil: its records follow one another
+	keys       *keys        // what its plugins keep; nil: they keep nothing
+	collecting *task        // its sources
+	failed     error        // why collecting has ended
+	base       Counts       // what it had when this process opened it
 }
 
 // transform is one transform stage.
@@ -107,6 +108,9 @@ func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipel
 		return nil, nil, err
 	}
 	p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
+	if cfg.Keyed != nil {
+		p.keyed = e.Keyed(cfg.Name)
+	}
 	var diags hcl.Diagnostics
 	if p.plugins, diags = e.loadPlugins(ctx, set, transformPlugins(cfg)); !diags.HasErrors() {
 		for _, t := range cfg.Transforms {
@@ -198,11 +202,10 @@ func (e *Engine) runSourceOnce(ctx, hard context.Context, p *pipeline, s *source
 		defer close(done)
 		w.run(hard)
 	}()
-	var position json.RawMessage
-	if at := p.lane.Position(s.name); at != nil {
-		position = at
+	position, err := e.sourcePosition(ctx, p, s.name)
+	if err == nil {
+		err = s.source.Run(ctx, position, w)
 	}
-	err := s.source.Run(ctx, position, w)
 	w.end()
 	<-done
 	return errors.Join(err, w.err())

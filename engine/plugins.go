@@ -93,7 +93,7 @@ func (e *Engine) loadModule(ctx context.Context, m wasm.Module) (*wasm.Plugin, e
 
 // unusedPlugins lists the plugin blocks that no transform names.
 func unusedPlugins(cfg *config.Config) []string {
-	used := map[string]bool{}
+	used := keyedPlugins(cfg) // those are loaded with their stores
 	for i := range cfg.Pipelines {
 		for _, name := range transformPlugins(&cfg.Pipelines[i]) {
 			used[name] = true

@@ -130,18 +130,15 @@ type change struct {
 	plugins   map[string]*loadedPlugin // loaded for next.plugins
 }
 
-// cannotChange refuses a change that has to wait for the next start.
-func cannotChange(at hcl.Range, what, why string) *hcl.Diagnostic {
-	return &hcl.Diagnostic{
-		Severity: hcl.DiagError, Summary: "Cannot change at run time", Subject: &at,
-		Detail: fmt.Sprintf("%s: %s. Stop the edge and start it again, which loses nothing; or change it back.", what, why),
-	}
-}
-
 // fixed tells what the files change that cannot change while the edge runs.
 func (c *change) fixed() hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	refuse := func(at hcl.Range, what, why string) { diags = append(diags, cannotChange(at, what, why)) }
+	refuse := func(at hcl.Range, what, why string) {
+		diags = append(diags, &hcl.Diagnostic{
+			Severity: hcl.DiagError, Summary: "Cannot change at run time", Subject: &at,
+			Detail: fmt.Sprintf("%s: %s. Stop the edge and start it again, which loses nothing; or change it back.", what, why),
+		})
+	}
 	was, is := &c.old.cfg.Edge, &c.next.cfg.Edge
 	if was.DeviceID != is.DeviceID {
 		refuse(is.Range, fmt.Sprintf("device_id was %q and is %q", was.DeviceID, is.DeviceID), "the hub's ledger and the links bear it")
@@ -155,9 +152,7 @@ func (c *change) fixed() hcl.Diagnostics {
 	if was.MaxBytes != is.MaxBytes {
 		refuse(is.Range, fmt.Sprintf("max_bytes was %d and is %d bytes", was.MaxBytes, is.MaxBytes), "the store was opened with it")
 	}
-	if was.API.Listen != is.API.Listen || was.API.Token != is.API.Token {
-		refuse(is.Range, "the block api has changed", "it is open")
-	}
+	c.fixedKeyed(refuse)
 	const link = "its link is a part of the embedded server, which is made when the edge starts"
 	for i := range c.next.cfg.Remotes {
 		r := &c.next.cfg.Remotes[i]
@@ -206,10 +201,6 @@ func (c *change) open(ctx context.Context) (hcl.Diagnostics, error) {
 			c.next.pipelines = append(c.next.pipelines, old)
 			continue
 		}
-		if cfg.Keyed != nil || old != nil && old.cfg.Keyed != nil {
-			diags = append(diags, cannotChange(cfg.Range, fmt.Sprintf("the pipeline %q keeps keyed records and has changed", cfg.Name), "its store is open"))
-			continue
-		}
 		p, more, err := e.openPipeline(ctx, c.next, cfg)
 		if err != nil {
 			return nil, err
@@ -224,11 +215,8 @@ func (c *change) open(ctx context.Context) (hcl.Diagnostics, error) {
 		c.next.pipelines = append(c.next.pipelines, p)
 	}
 	for _, p := range c.old.pipelines {
-		if slices.Contains(c.next.pipelines, p) {
-			continue
-		}
-		if c.halted = append(c.halted, p); p.cfg.Keyed != nil && !diags.HasErrors() {
-			diags = append(diags, cannotChange(c.next.cfg.Edge.Range, fmt.Sprintf("the pipeline %q keeps keyed records and is gone", p.cfg.Name), "its store is open"))
+		if !slices.Contains(c.next.pipelines, p) {
+			c.halted = append(c.halted, p)
 		}
 	}
 	if diags.HasErrors() {

@@ -197,7 +197,7 @@ func (e *Engine) addFeeds(set *setup, r, old *remote) {
 		add(nil, f, batch.Policy{}, 0)
 	}
 	for _, p := range set.pipelines {
-		if s := syncs[p]; s != nil {
+		if s := syncs[p]; s != nil && p.keyed == nil {
 			f := &sync.Feed{Kind: sync.Records, Lane: p.lane}
 			b := p.cfg.Batch
 			add(p, f, batch.Policy{MaxRecords: b.MaxRecords, MaxBytes: int(b.MaxBytes), MaxWait: b.MaxWait}, s.Every)
@@ -242,6 +242,9 @@ func (e *Engine) drain(ctx context.Context, failed <-chan error) error {
 // drained reports whether every message is in the queue and every remote has
 // everything.
 func (e *Engine) drained() bool {
+	if !e.keyedDrained() {
+		return false
+	}
 	if e.queue.Moved() < e.records.NewestOutbox() {
 		return false
 	}

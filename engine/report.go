@@ -94,11 +94,14 @@ func (e *Engine) Status() Status {
 	}
 	s.ThisRun = s.Totals.since(base)
 	s.Storage.Bytes = e.records.Used() + e.queue.Log().Used() + e.queue.DeadLetters().Used()
+	if e.keyed != nil {
+		s.Storage.Bytes += uint64(e.keyed.stores.Used())
+	}
 	for _, p := range e.pipelines() {
 		c, sent, waiting := e.counts(p)
 		s.ThisRun.SyncedRecords += sent
 		s.Waiting += waiting
-		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Released: p.lane.Released(), Alerts: p.rules.Stats()}
+		ps := PipelineStatus{Name: p.cfg.Name, Totals: c, Waiting: waiting, Released: p.lane.Released(), Alerts: p.rules.Stats(), Keyed: e.keyedStatus(p)}
 		ps.Kept, ps.Syncs = e.pipelineKept(ctx, p, s.Time)
 		for _, src := range p.sources {
 			ps.Sources = append(ps.Sources, src.status())

@@ -186,6 +186,9 @@ func (e *Engine) wayOf(b *queue.Buried) (*retryWay, string) {
 	if _, err := record.Parse(b.Raw); err != nil {
 		return nil, "it is no record any more"
 	}
+	if p.keyed != nil {
+		return nil, fmt.Sprintf("pipeline %q keeps keyed records: put the value of the key anew, it may have changed since", b.Pipeline)
+	}
 	way := &retryWay{lane: p.lane, pipeline: p, from: -1}
 	if kind == "transform" {
 		way.from = slices.IndexFunc(p.transforms, func(t transform) bool { return t.name == name })

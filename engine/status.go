@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/edged/edged/engine/alert"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
 )
@@ -83,6 +84,16 @@ type PipelineStatus struct {
 	Sources  []SourceStatus  `json:"sources"`
 	Syncs    []SyncStatus    `json:"syncs"`
 	Alerts   []alert.Stat    `json:"alerts"`
+	Keyed    *KeyedStatus    `json:"keyed,omitempty"`
+}
+
+// KeyedStatus is how the keyed records of a pipeline are.
+type KeyedStatus struct {
+	keyed.Status
+	// CaughtUp: everything was seen that was at the hub when the connection came
+	// up; nil: the pipeline syncs to none.
+	CaughtUp  *bool  `json:"caught_up,omitempty"`
+	LastError string `json:"last_error,omitempty"`
 }
 
 // SourceStatus is one collect block.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edged/edged/engine/alert"
 	"github.com/edged/edged/engine/collect"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/wasm"
@@ -28,6 +29,7 @@ type worker struct {
 	rules    *alert.Evaluator
 	out      wasm.Output
 	subjects map[[2]string]string
+	items    []keyed.Item    // of a keyed pipeline: what the prepared batch sets
 	stopping <-chan struct{} // closed when the source is to end
 
 	mu     gosync.Mutex
@@ -131,6 +133,15 @@ func (w *worker) process(ctx context.Context, b *collect.Batch) error {
 	if err != nil {
 		return err
 	}
+	if w.pipeline.keyed != nil {
+		if err := w.putKeyed(ctx, g); err != nil {
+			return err
+		}
+		if b.Done != nil {
+			b.Done(nil)
+		}
+		return nil
+	}
 	w.stored.Add(1)
 	g.Done = func(err error) {
 		if err != nil {
@@ -155,6 +166,7 @@ func (w *worker) process(ctx context.Context, b *collect.Batch) error {
 func (w *worker) prepare(ctx context.Context, b *collect.Batch) (*store.Group, error) {
 	for {
 		g := &store.Group{Source: w.source.name, Position: b.Position}
+		w.items = nil
 		g.Counts.Collected = uint64(len(b.Records) + len(b.Rejected))
 		g.Outbox.DeadLetters = slices.Clone(b.Rejected)
 		err := w.fill(ctx, g, b.Records, 0)
@@ -189,7 +201,11 @@ func (w *worker) fill(ctx context.Context, g *store.Group, records []record.Reco
 	if len(w.pipeline.transforms) > 0 {
 		g.Counts.Transformed = uint64(len(records))
 	}
-	w.encode(records, g)
+	if w.pipeline.keyed != nil {
+		w.puts(records, g)
+	} else {
+		w.encode(records, g)
+	}
 	g.Counts.Messages = uint64(len(g.Outbox.Messages))
 	g.Counts.DeadLetters = uint64(len(g.Outbox.DeadLetters))
 	keys.put(g)

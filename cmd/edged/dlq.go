@@ -244,6 +244,9 @@ func deadLetterText(b *queue.Buried) string {
 	for _, name := range slices.Sorted(maps.Keys(b.Detail)) {
 		t.add("  "+name, printable(b.Detail[name]))
 	}
+	for _, name := range slices.Sorted(maps.Keys(b.Headers)) {
+		t.add("  header "+printable(name), printable(oneLine(strings.Join(b.Headers[name], ", "))))
+	}
 	text, how := string(b.Raw), ""
 	if !isText(b.Raw) {
 		text, how = base64.StdEncoding.EncodeToString(b.Raw), ", in base64"

@@ -182,7 +182,8 @@ func (s *natsSource) Run(ctx context.Context, _ json.RawMessage, sink Sink) erro
 	open, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r := &natsRun{
-		src: s, sub: sub, nc: nc, sink: sink, ctx: hard, stop: stop,
+		flight: map[*natsFlight]bool{},
+		src:    s, sub: sub, nc: nc, sink: sink, ctx: hard, stop: stop,
 		slots: make(chan struct{}, natsInFlight), done: make(chan natsDone, natsInFlight), over: make(chan struct{}),
 	}
 	replied := make(chan struct{})

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +31,16 @@ type natsRun struct {
 	slots chan struct{}
 	done  chan natsDone
 	over  chan struct{} // closed: no answer is wanted any more
+
+	mu     sync.Mutex
+	flight map[*natsFlight]bool // with the sink
+}
+
+// natsFlight is a batch that the sink has and that is not durable yet.
+type natsFlight struct {
+	items []natsItem
+	since time.Time
+	told  bool // its senders were told to come again; the replier's
 }
 
 // natsItem is what became of one message.
@@ -40,8 +52,8 @@ type natsItem struct {
 
 // natsDone tells what became of a batch.
 type natsDone struct {
-	items []natsItem
-	err   error
+	flight *natsFlight
+	err    error
 }
 
 // take hands messages on until ctx ends.
@@ -141,7 +153,30 @@ func (r *natsRun) item(m *nats.Msg) natsItem {
 		err = errEmptyInput
 	}
 	d := r.src.opts.reject(m.Data, m.Subject, err, map[string]string{"subject": m.Subject})
+	d.Headers = keptHeaders(m.Header)
 	return natsItem{reply: m.Reply, rejected: &d}
+}
+
+// maxHeaderBytes bounds the headers that a dead letter keeps.
+const maxHeaderBytes = 16 << 10
+
+// keptHeaders returns a message's headers in the order of their names, as far as
+// they are text and together no longer than a dead letter may keep.
+func keptHeaders(h nats.Header) map[string][]string {
+	var kept map[string][]string
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, value := range h[name] {
+			if size += len(name) + len(value); size > maxHeaderBytes {
+				return kept
+			}
+			if kept == nil {
+				kept = map[string][]string{}
+			}
+			kept[name] = append(kept[name], validText(value))
+		}
+	}
+	return kept
 }
 
 // store hands items on. When the store has no room for them within the wait,
@@ -156,8 +191,9 @@ func (r *natsRun) store(items []natsItem) {
 	}
 	for {
 		b := natsBatch(items)
-		taken := items
-		b.Done = func(err error) { r.done <- natsDone{items: taken, err: err} }
+		f := &natsFlight{items: items, since: time.Now()}
+		r.fly(f, true)
+		b.Done = func(err error) { r.done <- natsDone{flight: f, err: err} }
 		ctx, cancel := context.WithTimeout(r.ctx, r.src.wait)
 		err := r.sink.Put(ctx, b)
 		full := errors.Is(err, ErrFull) || ctx.Err() != nil
@@ -165,6 +201,7 @@ func (r *natsRun) store(items []natsItem) {
 		if err == nil {
 			return
 		}
+		r.fly(f, false)
 		if !full {
 			r.stop(errRefused{err})
 		}
@@ -208,18 +245,53 @@ func (r *natsRun) lost(items []natsItem, err error) {
 
 // reply answers the requests of batches as they become durable. It ends after
 // finish.
+//
+// When the sink has a batch for the time of a wait and is in trouble, the requests
+// in it are told so, though they may be stored later.
 func (r *natsRun) reply() {
+	tick := time.NewTicker(r.src.wait)
+	defer tick.Stop()
 	for {
 		select {
 		case d := <-r.done:
-			r.answer(d.items, d.err)
+			r.fly(d.flight, false)
+			if !d.flight.told {
+				r.answer(d.flight.items, d.err)
+			}
 			if d.err != nil {
-				r.lost(d.items, d.err)
+				r.lost(d.flight.items, d.err)
 				r.stop(errRefused{d.err})
 			}
 			<-r.slots
+		case <-tick.C:
+			if err := r.sink.Trouble(); err != nil {
+				r.tellLate(err)
+			}
 		case <-r.over:
 			return
+		}
+	}
+}
+
+// fly notes that the sink has a batch, or has it no more.
+func (r *natsRun) fly(f *natsFlight, has bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if has {
+		r.flight[f] = true
+	} else {
+		delete(r.flight, f)
+	}
+}
+
+// tellLate answers the requests that have waited with the sink for long.
+func (r *natsRun) tellLate(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for f := range r.flight {
+		if !f.told && time.Since(f.since) >= r.src.wait {
+			f.told = true
+			r.answer(f.items, err)
 		}
 	}
 }

@@ -183,7 +183,10 @@ func TestNATSMessages(t *testing.T) {
 	b := listen(t, srv, sink, "subject = \"in.>\"\ndevice_id = input.mote\npayload = { n = input.n }", nil)
 	b.publish(t, "other", `{"n":0,"mote":"m"}`)
 	b.publish(t, "in.a.b", `{"n":1,"mote":"m"}`)
-	b.publish(t, "in.a", `{"n":2}`)
+	headers := nats.Header{"Trace": {"a", "b\xff"}, "Zone": {strings.Repeat("z", maxHeaderBytes)}} // the last is too long
+	if err := b.client.PublishMsg(&nats.Msg{Subject: "in.a", Data: []byte(`{"n":2}`), Header: headers}); err != nil {
+		t.Fatal(err)
+	}
 	b.publish(t, "in.a", ``)
 	bad := received(t, b.requestLater(t, "in.a", `{"n":`))
 	good := received(t, b.requestLater(t, "in.a", `{"n":3,"mote":"m"}`))
@@ -192,6 +195,10 @@ func TestNATSMessages(t *testing.T) {
 	if len(d) != 3 || !strings.Contains(d[0].Error, "device_id") || !strings.Contains(d[1].Error, "empty") || !strings.Contains(d[2].Error, "not valid JSON") ||
 		string(d[2].Raw) != `{"n":` || d[2].Detail["subject"] != "in.a" {
 		t.Fatalf("rejected %v", d)
+	}
+	diff(t, "headers", map[string][]string{"Trace": {"a", "b\uFFFD"}}, d[0].Headers)
+	if d[1].Headers != nil {
+		t.Errorf("headers of a message without any: %v", d[1].Headers)
 	}
 	want, err := json.Marshal(map[string]string{"error": d[2].Error, "dead_letter": d[2].ID})
 	if err != nil {

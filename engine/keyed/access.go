@@ -135,6 +135,15 @@ type Item struct {
 	Body []byte
 }
 
+// Check says why an item cannot be stored; see [ErrRefused].
+func Check(i Item) error {
+	if err := CheckKey(i.Key); err != nil {
+		return err
+	}
+	_, err := newValue(i.Body, false)
+	return err
+}
+
 // PutAll stores values, all with one flush, and with them where their source
 // continues; position may be nil. Items that cannot be stored have their reason
 // in refused, at their place, and the others are stored. What is on the disk
@@ -186,7 +195,7 @@ func (s *Store) put(tx *table.Tx, key string, value *Value, c Condition) (Entry,
 	case now != nil && now.Hash == value.Hash && st.Open == nil:
 		return entryOf(key, st), nil
 	}
-	if err := s.table.Room(len(value.Body)); err != nil && !value.Deleted {
+	if err := s.room(value); err != nil {
 		return Entry{}, err
 	}
 	v := *value
@@ -197,6 +206,17 @@ func (s *Store) put(tx *table.Tx, key string, value *Value, c Condition) (Entry,
 		return Entry{}, err
 	}
 	return entryOf(key, st), nil
+}
+
+// room says why a value cannot be taken now; it wraps [table.ErrFull].
+func (s *Store) room(v *Value) error {
+	if err := s.opts.Writable(); err != nil {
+		return fmt.Errorf("%w: %w", table.ErrFull, err)
+	}
+	if v.Deleted { // it makes room
+		return nil
+	}
+	return s.table.Room(len(v.Body))
 }
 
 // List returns up to limit keys with a prefix, in order, that come after a key.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -21,10 +22,18 @@ import (
 	"github.com/edged/edged/engine/keyed"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// checks is how many random runs a property test has unless -rapid.checks says.
+const checks = "20"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", checks); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait; a wait that works takes milliseconds.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -55,14 +64,24 @@ type testHub struct {
 
 func startHub(t testing.TB, dir string) *testHub {
 	t.Helper()
-	h, err := hub.Start(t.Context(), hub.Options{LeafListen: "127.0.0.1:0", ClientListen: "127.0.0.1:0", DataDir: dir})
+	h := &testHub{t: t, dir: dir, leaf: "nats-leaf://127.0.0.1:0"}
+	h.start()
+	t.Cleanup(h.close)
+	return h
+}
+
+// start starts the hub on its directory, at the address it had before.
+func (h *testHub) start() {
+	h.t.Helper()
+	var err error
+	h.h, err = hub.Start(context.Background(), hub.Options{
+		LeafListen: strings.TrimPrefix(h.leaf, "nats-leaf://"), ClientListen: "127.0.0.1:0", DataDir: h.dir,
+	})
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	th := &testHub{t: t, h: h, dir: dir, leaf: h.LeafURL()}
-	th.connect(h.ClientURL())
-	t.Cleanup(th.close)
-	return th
+	h.leaf = h.h.LeafURL()
+	h.connect(h.h.ClientURL())
 }
 
 func (h *testHub) connect(url string) {
@@ -140,6 +159,8 @@ type testEdge struct {
 	sync   *keyed.Sync
 	stop   func()
 	online switchboard
+
+	watching sync.WaitGroup
 }
 
 type edgeOptions struct {
@@ -231,7 +252,11 @@ func (e *testEdge) run() *testEdge {
 		defer close(done)
 		e.sync.Run(ctx)
 	}()
-	e.stop = sync.OnceFunc(func() { cancel(); <-done })
+	e.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		e.watching.Wait()
+	})
 	return e
 }
 
@@ -242,6 +267,7 @@ func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelF
 	}
 	for { // the leaf connection stands
 		if ok, _ := e.broker.LinkState("hub"); ok {
+			e.watching.Go(func() { e.watch(up, cancel) })
 			return up, cancel, nil
 		}
 		select {
@@ -249,6 +275,23 @@ func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelF
 		case <-up.Done():
 			cancel()
 			return nil, nil, up.Err()
+		}
+	}
+}
+
+// watch ends a session when the leaf connection is lost, as a monitor does.
+func (e *testEdge) watch(up context.Context, cancel func()) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ok, _ := e.broker.LinkState("hub"); !ok {
+			cancel()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-up.Done():
+			return
 		}
 	}
 }
@@ -492,4 +535,17 @@ func (l *lossy) Swap(ctx context.Context, key string, v *keyed.Value, expect uin
 		return 0, errLost
 	}
 	return revision, err
+}
+
+// refusing is a hub that takes nothing, while it is told to.
+type refusing struct {
+	keyed.Hub
+	refuse *bool
+}
+
+func (r *refusing) Swap(ctx context.Context, key string, v *keyed.Value, expect uint64) (uint64, error) {
+	if *r.refuse {
+		return 0, errLost
+	}
+	return r.Hub.Swap(ctx, key, v, expect)
 }

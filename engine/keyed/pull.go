@@ -147,7 +147,7 @@ func (s *session) compare(ctx context.Context) error {
 	if err := s.store.table.Update(ctx, func(tx *table.Tx) error {
 		return s.store.writeMeta(tx, func(m *meta) {
 			m.Comparing = false
-			if m.Position.Revision == 0 {
+			if m.Position.Revision < s.last { // what is not there any more was seen, too
 				m.Position = Position{Revision: s.last, Received: s.asked}
 			}
 		})

@@ -43,6 +43,9 @@ type Options struct {
 	Interest Interest
 	// Skew is how far a clock may be ahead of the hub's; 0: one minute.
 	Skew time.Duration
+	// Writable says why nothing new is taken now, nil: it is; nil: it always is.
+	// What was taken is synced all the same.
+	Writable func() error
 	// JournalEntries bounds the journal; 0: 10,000.
 	JournalEntries int
 	Now            func() time.Time // nil: time.Now
@@ -188,6 +191,9 @@ func newStore(o Options) (*Store, error) {
 	}
 	if o.Chain == nil {
 		o.Chain = func(string) []Resolver { return nil }
+	}
+	if o.Writable == nil {
+		o.Writable = func() error { return nil }
 	}
 	if o.OnDelete == nil {
 		o.OnDelete = func(string) OnDelete { return UpdateWins }

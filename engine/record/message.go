@@ -82,6 +82,8 @@ type DeadLetter struct {
 	// Detail holds facts about the failure: plugin, sha256, line, attempts.
 	Detail map[string]string `json:"detail,omitempty"`
 	Time   time.Time         `json:"time"`
+	// Headers came with the input, as of a NATS message; nil: none did.
+	Headers map[string][]string `json:"headers,omitempty"`
 	// Raw is the input, byte for byte.
 	Raw []byte `json:"raw"`
 }

@@ -69,8 +69,13 @@ func (t *Table) run() {
 
 // apply runs one transaction. One that fails leaves nothing.
 func (t *Table) apply(ctx context.Context, c *commit, u *update) {
+	if !u.state.CompareAndSwap(updateWaits, updateRuns) {
+		return
+	}
 	tx := &Tx{table: t, ctx: ctx, group: c, changed: map[string][]byte{}}
-	if err := u.change(tx); err != nil {
+	err := u.change(tx)
+	close(u.ran)
+	if err != nil {
 		u.done <- err
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -83,8 +84,17 @@ type packInfo struct {
 // update is one transaction on its way.
 type update struct {
 	change func(*Tx) error
+	state  atomic.Int32
+	ran    chan struct{} // closed when change has returned
 	done   chan error
 }
+
+// The states of an update: whoever is first to leave updateWaits decides.
+const (
+	updateWaits = iota
+	updateRuns
+	updateGivenUp
+)
 
 // Tx is one transaction. It belongs to the call that it was given to.
 type Tx struct {
@@ -266,9 +276,10 @@ func (t *Table) Used() (used, live int64) {
 // it did. When change returns an error nothing of it is stored and Update returns
 // that error. change must not block for long and must not call Update.
 //
-// When ctx ends first, Update returns its error; the transaction may run yet.
+// When ctx ends first, Update returns its error; change is then not called any
+// more, or was, and what it changed may be stored yet.
 func (t *Table) Update(ctx context.Context, change func(*Tx) error) error {
-	u := &update{change: change, done: make(chan error, 1)}
+	u := &update{change: change, ran: make(chan struct{}), done: make(chan error, 1)}
 	select {
 	case <-t.stop:
 		return ErrClosed
@@ -285,6 +296,9 @@ func (t *Table) Update(ctx context.Context, change func(*Tx) error) error {
 	case err := <-u.done:
 		return err
 	case <-ctx.Done():
+		if !u.state.CompareAndSwap(updateWaits, updateGivenUp) {
+			<-u.ran
+		}
 		return ctx.Err()
 	case <-t.done:
 		select {
