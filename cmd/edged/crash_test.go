@@ -163,6 +163,18 @@ func killHub(h *hubProcess, rng *rand.Rand, stop <-chan struct{}) int {
 			return n
 		}
 		h.process = p
+		// However slow the machine is, the edge must have a chance between two kills.
+		tick := time.NewTicker(5 * time.Millisecond)
+		for p.running() && !strings.Contains(p.stdout.String(), h.client) {
+			select {
+			case <-tick.C:
+			case <-p.ended:
+			case <-stop:
+				tick.Stop()
+				return n + 1
+			}
+		}
+		tick.Stop()
 	}
 }
 

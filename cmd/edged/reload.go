@@ -34,8 +34,8 @@ broker, store and queue stay open.
 
 When a file or a module is wrong nothing changes: the errors are printed, the
 exit code is 3, 'edged status' says it too, and what ran runs on. What cannot
-change while an edge runs (device_id, data_dir, durability, max_bytes, remotes of
-the kind nats) is refused in the same way.
+change while an edge runs (device_id, data_dir, durability, max_bytes, api, remotes
+of the kind nats, pipelines with keyed records) is refused in the same way.
 
 The edge is found by its data directory: the one of --data-dir, or that of the
 given files, or "data".`,

@@ -39,6 +39,9 @@ type Options struct {
 	HTTPToken  string // bearer token required of its clients; empty: none
 	// HTTPRemember is how long the API knows an Idempotency-Key; 0: 7 days.
 	HTTPRemember time.Duration
+	// KeyedAbsence is how long an edge may be away and still be told of deletes of
+	// keyed records one by one; 0: 30 days.
+	KeyedAbsence time.Duration
 }
 
 // Hub is one running hub.
@@ -46,6 +49,8 @@ type Hub struct {
 	broker *broker.Broker
 	ingest *ingest // nil: none
 	tls    bool
+
+	stopCollecting func()
 }
 
 // Start starts a hub, recovers its streams and makes those that are missing. It
@@ -75,6 +80,9 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 	if err := Provision(ctx, nc, "", opts.MaxBytes); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	if h.stopCollecting, err = startCollecting(b, opts.KeyedAbsence, opts.Logger); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	if opts.HTTPListen != "" {
 		if opts.HTTPRemember == 0 {
 			opts.HTTPRemember = 7 * 24 * time.Hour
@@ -83,6 +91,7 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 			opts.Logger = slog.New(slog.DiscardHandler)
 		}
 		if h.ingest, err = startIngest(b, opts); err != nil {
+			h.stopCollecting()
 			return nil, errors.Join(err, b.Close())
 		}
 	}
@@ -164,5 +173,6 @@ func (h *Hub) Close() error {
 	if h.ingest != nil {
 		err = h.ingest.close()
 	}
+	h.stopCollecting()
 	return errors.Join(err, h.broker.Close())
 }

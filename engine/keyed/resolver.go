@@ -98,7 +98,6 @@ var (
 	policyResolver = ResolverID{Name: "on_delete"}
 	manualResolver = ResolverID{Name: "manual"}
 	personResolver = ResolverID{Name: "person"}
-	schemaResolver = ResolverID{Name: "schema"}
 )
 
 // Decide asks the resolvers in turn; what none of them settles is for a person,

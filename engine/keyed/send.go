@@ -158,22 +158,34 @@ func (s *session) newer(r *Remote) step {
 // meet says what to do, given what the hub has now; r is nil when it has
 // nothing. The first case that fits.
 func (s *session) meet(ctx context.Context, key string, st *state, a *sent, r *Remote) (step, error) {
-	revision, known := st.revision(s.epoch)
 	if r == nil {
-		switch {
-		case !known: // the hub has lost it
-			return step{kind: stepSwap, value: s.outgoing(st, a, &a.Value, nil), at: 0}, nil
-		case revision == 0:
-			return s.plain(st, a, 0), nil
-		}
-		if err := s.verify(ctx); err != nil {
-			return step{}, err
-		}
-		// It was there, was deleted, and its tombstone is collected: nothing is
-		// created in silence.
-		r = &Remote{Key: key, Received: s.hubTime(), Value: deletedByHub(s.hubTime())}
-		r.Value.Clock, r.Value.VV = Unknown, st.Base.Value.VV
+		return s.meetNothing(ctx, key, st, a)
 	}
+	return s.meetVersion(ctx, key, st, a, r)
+}
+
+// meetNothing is meet when the hub has nothing.
+func (s *session) meetNothing(ctx context.Context, key string, st *state, a *sent) (step, error) {
+	revision, known := st.revision(s.epoch)
+	switch {
+	case !known: // the hub has lost it
+		return step{kind: stepSwap, value: s.outgoing(st, a, &a.Value, nil), at: 0}, nil
+	case revision == 0:
+		return s.plain(st, a, 0), nil
+	}
+	if err := s.verify(ctx); err != nil {
+		return step{}, err
+	}
+	// It was there, was deleted, and its tombstone is collected: nothing is
+	// created in silence.
+	r := &Remote{Key: key, Received: s.hubTime(), Value: deletedByHub(s.hubTime())}
+	r.Value.Clock, r.Value.VV = Unknown, st.Base.Value.VV
+	return s.meetVersion(ctx, key, st, a, r)
+}
+
+// meetVersion is meet when the hub has a version.
+func (s *session) meetVersion(ctx context.Context, key string, st *state, a *sent, r *Remote) (step, error) {
+	revision, known := st.revision(s.epoch)
 	switch {
 	case r.Value == nil:
 		return step{kind: stepPark, why: parkedPoison, at: r.Revision, reason: fmt.Errorf("what is at the hub is %w", r.Err)}, nil

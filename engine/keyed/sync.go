@@ -41,7 +41,6 @@ type Sync struct {
 	store *Store
 	hub   Hub
 	log   *slog.Logger
-	queue *queue // of the session
 
 	mu       sync.Mutex
 	err      error // why it does not sync now

@@ -66,7 +66,7 @@ func (r *Remote) Wire() WireRemote {
 	return w
 }
 
-// Remote returns the version that has travelled. It is checked like one that was
+// Remote returns the version that has traveled. It is checked like one that was
 // read at a NATS hub: a body must be what its hash is of.
 func (w *WireRemote) Remote() (Remote, error) {
 	r := Remote{Key: w.Key, Revision: w.Revision, Received: w.Received, Value: w.Value}

@@ -92,7 +92,7 @@ func TestAHubWithLittleRoom(t *testing.T) {
 server_name: hub
 jetstream { store_dir: %q, domain: hub, limits { batch { max_inflight_per_stream: 3 } } }`, t.TempDir()))
 	h := natsHub(t, s)
-	const edges, each = 8, 240
+	const edges, each = 8, 60
 	var all []*testRemote
 	var begin gosync.WaitGroup
 	for i := range edges {

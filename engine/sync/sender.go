@@ -318,7 +318,7 @@ func (s *Sender) try(ctx context.Context, f *FeedSender, now bool) (sent bool, w
 // How a feed backs off that a hub has no room for: others are served meanwhile.
 const (
 	crowdedBase = 50 * time.Millisecond
-	crowdedMax  = 5 * time.Second
+	crowdedMax  = 2 * time.Second
 )
 
 // step sends one batch of f if one is due, or says how long that may take.
