@@ -125,7 +125,7 @@ func hang(w http.ResponseWriter, part string) {
 	}
 	defer conn.Close()
 	if _, err := out.WriteString(part); err == nil {
-		out.Flush() //nolint:errcheck // it is cut off anyway
+		out.Flush()
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && part != "" {
 		tcp.SetLinger(0) //nolint:errcheck // a reset is wanted, an end will do
@@ -166,7 +166,7 @@ var illnesses = map[string]func(*badCloud, http.ResponseWriter, *http.Request, [
 		for r.Context().Err() == nil {
 			<-tick.C
 			fmt.Fprint(w, " ")
-			http.NewResponseController(w).Flush() //nolint:errcheck // the edge has gone
+			http.NewResponseController(w).Flush()
 		}
 	}),
 	"for ever": wrongAnswer(func(_ *badCloud, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
