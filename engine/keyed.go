@@ -192,7 +192,6 @@ func (c *change) fixedKeyed(refuse func(at hcl.Range, what, why string)) {
 	if was.Edge.API.Listen != is.Edge.API.Listen || was.Edge.API.Token != is.Edge.API.Token {
 		refuse(is.Edge.Range, "the api has changed", "programs use it")
 	}
-	plugins := keyedPlugins(was)
 	for i := range was.Pipelines {
 		old := &was.Pipelines[i]
 		if old.Keyed != nil && !slices.ContainsFunc(is.Pipelines, func(p config.Pipeline) bool { return p.Name == old.Name }) {
@@ -213,6 +212,12 @@ func (c *change) fixedKeyed(refuse func(at hcl.Range, what, why string)) {
 			}
 		}
 	}
+	fixedResolvers(was, is, refuse)
+}
+
+// fixedResolvers is the part of fixedKeyed about plugins.
+func fixedResolvers(was, is *config.Config, refuse func(at hcl.Range, what, why string)) {
+	plugins := keyedPlugins(was)
 	for i := range is.Plugins {
 		p := &is.Plugins[i]
 		j := slices.IndexFunc(was.Plugins, func(old config.Plugin) bool { return old.Name == p.Name })
@@ -449,5 +454,7 @@ func (a *apiServer) serve(ctx context.Context, log *slog.Logger) {
 	if err := a.server.Shutdown(grace); err != nil {
 		log.Warn("requests were cut off", "error", errors.Join(err, a.server.Close()))
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		log.Warn("serving keyed records has ended", "error", err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -76,8 +77,9 @@ func checkArg(a *Arg) []error {
 	fault(!validWord.MatchString(a.Name), "the name is not lower case letters, digits and underscores")
 	fault(!strings.HasSuffix(a.Doc, "."), "the documentation is no sentence: %q", a.Doc)
 	fault(a.Required && a.Default != "", "a required argument has a default")
-	fault(len(a.Enum) > 0 && a.Type != String && a.Type != StringList && a.Type != Resolvers, "only a String, StringList or Resolvers has an Enum")
-	fault(a.Check != nil && a.Type != String && a.Type != StringList, "only a String or StringList has a Check")
+	texts := []Type{String, StringList}
+	fault(len(a.Enum) > 0 && !slices.Contains(append(texts, Resolvers), a.Type), "only a String, StringList or Resolvers has an Enum")
+	fault(a.Check != nil && !slices.Contains(texts, a.Type), "only a String or StringList has a Check")
 	fault(a.Result != expr.Any && a.Type != Expression, "only an Expression has a Result")
 	fault(a.Root != expr.None && a.Type != Expression, "only an Expression has a Root")
 	fault((a.Refers != "") != (a.Type == BlockRef), "Refers belongs to a BlockRef")
