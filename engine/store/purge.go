@@ -164,10 +164,23 @@ func (l *Lane) discard(ctx context.Context, first, last, before uint64, released
 	if err := log.commit(ctx, []*Group{g}); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
+	l.forget(last)
 	if err := l.purgeBelow(ctx, below); err != nil {
 		return 0, fmt.Errorf("discarding %s %d to %d: %w", l.name, first, last, err)
 	}
 	return last, log.purged(ctx)
+}
+
+// forget takes the entries up to number out of memory: they are counted as
+// dropped, and a sender must not find them any more.
+func (l *Lane) forget(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.tail) > 0 && l.tail[0].last() <= number {
+		l.inTail -= l.tail[0].bytes
+		l.tail[0] = block{}
+		l.tail = l.tail[1:]
+	}
 }
 
 // Release says that the numbers from First to Last were given up on request.
