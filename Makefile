@@ -9,7 +9,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
 
 # Packages that ship their own JavaScript tests.
-NPM_TESTS := $(patsubst %/package.json,%,$(wildcard sdk/*/package.json engine/wasm/testdata/*/*/package.json))
+NPM_TESTS := $(patsubst %/package.json,%,$(wildcard sdk/*/package.json engine/wasm/testdata/*/*/package.json benchmarks/guests/*/package.json))
 
 .PHONY: help
 help: ## List the targets

@@ -36,6 +36,11 @@ func arms() []arm {
 		{"rules", rulesArm},
 		{"hclrules", hclRulesArm},
 		{"ledger", ledgerArm},
+		{"extism", payloadArm(openExtism)},
+		{"extismours", payloadArm(openExtismHere)},
+		{"gofields", payloadArm(openFields)},
+		{"gogjson", payloadArm(openGjson)},
+		{"gojson", payloadArm(openJSON)},
 	}
 }
 

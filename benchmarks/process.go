@@ -113,7 +113,8 @@ func buildEdged(ctx context.Context, work string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, "github.com/edged/edged/cmd/edged")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, "./cmd/edged")
+	cmd.Dir = ".." // with the versions of its own module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building edged: %w\n%s", err, text)

@@ -36,6 +36,7 @@ func workloads() []workload {
 	return []workload{
 		{"ingest", "durable collect and the whole pipeline, against JetStream and SQLite", ingest},
 		{"transform", "a Wasm transform against native Go", transforms},
+		{"guests", "one transform in the languages of the SDKs, metered and not, beside native Go and Extism", guests},
 		{"rules", "alert rules against HCL", ruleCost},
 		{"start", "from the start of the process to the first stored record", starts},
 		{"memory", "resident memory, idle and with a backlog", memory},
