@@ -111,6 +111,8 @@ func newDisk() *disk {
 
 // arm plans the next cut after so many changes and flushes; 0: never.
 func (d *disk) arm(after int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.left, d.frozen = after, false
 	d.cut, d.released = make(chan struct{}), make(chan struct{})
 }
@@ -127,8 +129,9 @@ func (d *disk) begin(changes bool) bool {
 		}
 	}
 	if d.frozen {
+		released := d.released
 		d.mu.Unlock()
-		<-d.released
+		<-released
 		return false
 	}
 	return true
