@@ -78,7 +78,7 @@ var arrows = map[string]arrow{
 	"plugins/...": {ours: words("sdk/go"), stdlibOnly: true},
 	"benchmarks/...": {
 		ours: words("engine plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr " +
-			"engine/hub engine/keyed engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
+			"engine/hub engine/keyed engine/plugindev engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign sdk/go"),
 		libraries: words("hcl nats wazero"),
 	},
 }
