@@ -37,6 +37,7 @@ func workloads() []workload {
 		{"ingest", "durable collect and the whole pipeline, against JetStream and SQLite", ingest},
 		{"transform", "a Wasm transform against native Go", transforms},
 		{"guests", "one transform in the languages of the SDKs, metered and not, beside native Go and Extism", guests},
+		{"keyed", "conflicts by strategy against native Go, durable puts and catching up against bare buckets", keyedRecords},
 		{"rules", "alert rules against HCL", ruleCost},
 		{"start", "from the start of the process to the first stored record", starts},
 		{"memory", "resident memory, idle and with a backlog", memory},
