@@ -261,21 +261,22 @@ func (e *testEdge) run() *testEdge {
 }
 
 func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelFunc, error) {
-	up, cancel, err := e.online.wait(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	for { // the leaf connection stands
-		if ok, _ := e.broker.LinkState("hub"); ok {
-			e.watching.Go(func() { e.watch(up, cancel) })
-			return up, cancel, nil
+	for { // until the connection stands, and is not cut meanwhile
+		up, cancel, err := e.online.wait(ctx)
+		if err != nil {
+			return nil, nil, err
 		}
-		select {
-		case <-time.After(2 * time.Millisecond):
-		case <-up.Done():
-			cancel()
-			return nil, nil, up.Err()
+		for up.Err() == nil {
+			if ok, _ := e.broker.LinkState("hub"); ok {
+				e.watching.Go(func() { e.watch(up, cancel) })
+				return up, cancel, nil
+			}
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-up.Done():
+			}
 		}
+		cancel()
 	}
 }
 
