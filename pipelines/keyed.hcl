@@ -13,13 +13,13 @@ edge {
   data_dir  = "data/keyed"
 
   api {
-    listen = "127.0.0.1:8480"
+    listen = env("EDGED_API", "127.0.0.1:8480")
   }
 }
 
 remote "nats" "hub" {
   embedded      = true
-  client_listen = "127.0.0.1:4480"
+  client_listen = env("EDGED_HUB_CLIENTS", "127.0.0.1:4480")
 }
 
 # Where both sides changed a work order, the changes are united field by field.

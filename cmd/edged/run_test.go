@@ -200,3 +200,19 @@ func TestHub(t *testing.T) {
 		t.Errorf("after SIGINT: %v\n%s", err, &stderr)
 	}
 }
+
+// TestKeyedPipeline runs the shipped pipeline with keyed records: its settings reach
+// the hub, once.
+func TestKeyedPipeline(t *testing.T) {
+	t.Setenv("EDGED_API", "127.0.0.1:0")
+	t.Setenv("EDGED_HUB_CLIENTS", "127.0.0.1:0")
+	dir := filepath.Join(t.TempDir(), "data")
+	for _, want := range []uint64{3, 0} {
+		r := edged(t, repository, "", "run", "pipelines/keyed.hcl", "--until-drained", "--json", "--data-dir", dir)
+		r.wantCode(t, exitOK)
+		sum := summaryOf(t, r.stdout)
+		if sum.ThisRun.Collected != want || sum.Collected != 3 || sum.DeadLetters != 0 || sum.Waiting != 0 {
+			t.Errorf("%+v, want %d collected in this run", sum, want)
+		}
+	}
+}

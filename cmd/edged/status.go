@@ -153,6 +153,7 @@ func statusText(st engine.Status) string {
 	section(&out, remotesTable(st))
 	section(&out, keptTable(st))
 	section(&out, syncsTable(st))
+	section(&out, keyedTable(st))
 	for _, p := range st.Pipelines {
 		for _, s := range p.Syncs {
 			if len(s.HubLost) > 0 {
@@ -211,9 +212,30 @@ func syncsTable(st engine.Status) table {
 			t.add(p.Name, number(p.Totals.Stored), s.Remote, s.Status, number(s.SyncedRecords), number(s.FailedRecords), number(s.Waiting),
 				wait, ago(st.Time, s.LastSync), oneLine(s.LastError))
 		}
-		if len(p.Syncs) == 0 {
+		if len(p.Syncs) == 0 && p.Keyed == nil {
 			t.add(p.Name, number(p.Totals.Stored), "none")
 		}
+	}
+	return t
+}
+
+// keyedTable tells of the keyed records; those that wait for a person are for
+// 'edged conflicts'.
+func keyedTable(st engine.Status) table {
+	t := table{head: []string{"PIPELINE", "KEYS", "WAITING", "CONFLICTS", "PARKED", "SETTLED", "HUB", "LAST ERROR"}}
+	for _, p := range st.Pipelines {
+		k := p.Keyed
+		if k == nil {
+			continue
+		}
+		hub := "none"
+		if k.CaughtUp != nil {
+			if hub = "behind"; *k.CaughtUp {
+				hub = "caught up"
+			}
+		}
+		t.add(p.Name, number(uint64(k.Keys)), number(uint64(k.Pending)), number(uint64(k.Conflicts)), number(uint64(k.Parked)),
+			number(k.Resolved), hub, oneLine(k.LastError))
 	}
 	return t
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // The JSON forms of the HTTP API of keyed records. A hub serves it below
-// HTTPPath and the store's name, escaped as a subject token; pipelines/keyed.md
-// describes it.
+// HTTPPath and the store's name, escaped as a subject token; the reference page of
+// the remote "http" describes it.
 const (
 	HTTPPath = "/api/keyed/"
 
