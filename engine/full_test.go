@@ -36,9 +36,9 @@ func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(3 * time.Minute); !cond(); <-tick.C {
+	for deadline := time.Now().Add(8 * time.Minute); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited three minutes until %s", what)
+			t.Fatalf("waited eight minutes until %s", what)
 		}
 	}
 }
