@@ -261,7 +261,7 @@ func (e *testEdge) run() *testEdge {
 }
 
 func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelFunc, error) {
-	for { // until the connection stands, and is not cut meanwhile
+	for ctx.Err() == nil { // until the connection stands, and is not cut meanwhile
 		up, cancel, err := e.online.wait(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -278,6 +278,7 @@ func (e *testEdge) waitUp(ctx context.Context) (context.Context, context.CancelF
 		}
 		cancel()
 	}
+	return nil, nil, ctx.Err()
 }
 
 // watch ends a session when the leaf connection is lost, as a monitor does.
