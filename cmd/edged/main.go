@@ -11,19 +11,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	// Devices are short of memory, and what is live here is small: collecting
-	// twice as often costs a few percent of processor time and takes about a tenth
-	// off the memory with a backlog. The environment's GOGC goes first.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
+	boundHeap(context.Background())
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

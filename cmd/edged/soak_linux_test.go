@@ -18,8 +18,7 @@ const (
 	soakVariable = "EDGED_SOAK_RECORDS"
 	soakRecords  = 50_000 // waiting, unless EDGED_SOAK_RECORDS says otherwise
 	soakDevices  = 7
-	soakMemory   = 120 << 20 // the most a process may hold, with any backlog
-	drainMemory  = 160 << 20 // and while it drains one: the server's cache of blocks comes to it
+	soakMemory   = 120 << 20 // the most the process may hold, with any backlog and draining it
 )
 
 // TestSoak lets a backlog gather while the hub is away, then drains it. The
@@ -70,7 +69,7 @@ pipeline "p" {
 	hub.start()
 	took = waits("all is drained", func(s engine.Status) bool { return s.Waiting == 0 })
 	t.Logf("drained %d in %v, the way back to the hub included: %.0f records/s", records, took, float64(records)/took.Seconds())
-	p.holdsAtMost("draining", drainMemory)
+	p.holdsAtMost("draining", soakMemory)
 	p.stop(os.Interrupt)
 	// The audit of a long soak takes longer than a stop waits for it.
 	if s := summaryOf(t, p.stdout.String()); !s.Audited && records <= soakRecords || s.Gaps+s.Duplicates > 0 {
