@@ -1497,7 +1497,8 @@ EDGED_FN uint64_t edged_resolved(uint32_t ptr, uint32_t len, void (*decide)(cons
 
 /* ---- merging ------------------------------------------------------------
  *
- * Three-way merge of JSON values: what only one side changed is taken; what both
+ * Three-way merge of JSON values: what only one side changed is taken, what both
+ * changed alike too, but under the rule sum, where each change counts; what both
  * changed differently is settled by a rule, field by field.
  */
 
@@ -1509,7 +1510,7 @@ typedef enum edged_rule {
   EDGED_SERVER, /**< the hub's */
   EDGED_MAX,    /**< the larger number */
   EDGED_MIN,    /**< the smaller number */
-  EDGED_SUM,    /**< both changes of a number, added up */
+  EDGED_SUM,    /**< both changes of a number, added up; equal ones, too, are two */
   EDGED_UNION,  /**< what either side added to an array; what either removed is gone */
   EDGED_KEYED,  /**< the elements of an array are objects, matched by a member of theirs, and merged */
 } edged_rule;
@@ -1548,6 +1549,7 @@ typedef struct edged_merge {
   /** Where both sides changed what no rule settled, in the merge that ran last. */
   edged_list open;
   bool known, local_later;
+  bool sums; /* some field is a sum */
 } edged_merge;
 
 #define EDGED_MERGE_DEPTH 64 /* below that, a value is taken or left as a whole */
@@ -1607,6 +1609,11 @@ typedef struct edged_sides {
 
 EDGED_FN edged_bytes edged_merge_value(edged_merge *m, edged_sides s, edged_bytes path, int depth);
 
+/* Whether both sides are the same and nothing in them is left to add up. */
+EDGED_FN bool edged_alike(const edged_merge *m, edged_sides s) {
+  return edged_same(s.local, s.remote) && (!m->sums || !m->known || edged_same(s.base, s.remote));
+}
+
 EDGED_FN edged_bytes edged_below(edged_bytes path, edged_bytes name) {
   return path.len == 0 ? name : EDGED_JOIN(path, EDGED_TEXT("."), name);
 }
@@ -1623,8 +1630,8 @@ EDGED_FN edged_bytes edged_merge_objects(edged_merge *m, edged_sides s, edged_by
     if (edged_object_find(by, name) != (int32_t)n) continue; /* a repeated name */
     if (by == &l && edged_object_find(&r, name) >= 0) continue;
     edged_sides field = {edged_object_get(&b, name), edged_object_get(&l, name), edged_object_get(&r, name)};
-    /* The name is needed only where both sides differ. */
-    edged_bytes at = edged_same(field.local, field.remote) ? path : edged_below(path, name);
+    /* The name is needed only where there is something to settle. */
+    edged_bytes at = edged_alike(m, field) ? path : edged_below(path, name);
     edged_bytes value = edged_merge_value(m, field, at, depth + 1);
     if (value.ptr == NULL) continue;
     if (out.len > 1) edged_add_byte(&out, ',');
@@ -1638,7 +1645,7 @@ EDGED_FN edged_bytes edged_merge_objects(edged_merge *m, edged_sides s, edged_by
 
 EDGED_FN edged_bytes edged_merge_element(edged_merge *m, edged_sides s, edged_bytes path, edged_bytes key, int depth) {
   bool objects = edged_kind_of(s.local) == EDGED_OBJECT && edged_kind_of(s.remote) == EDGED_OBJECT;
-  if (!objects || edged_same(s.local, s.remote)) return edged_merge_value(m, s, edged_below(path, key), depth + 1);
+  if (!objects || edged_alike(m, s)) return edged_merge_value(m, s, edged_below(path, key), depth + 1);
   if (edged_kind_of(s.base) != EDGED_OBJECT) s.base = EDGED_NONE;
   return edged_merge_objects(m, s, path, depth + 1);
 }
@@ -1698,7 +1705,7 @@ EDGED_FN bool edged_settle(edged_merge *m, const edged_field_rule *rule, edged_s
 }
 
 EDGED_FN edged_bytes edged_merge_value(edged_merge *m, edged_sides s, edged_bytes path, int depth) {
-  if (edged_same(s.local, s.remote)) return s.remote;
+  if (edged_alike(m, s)) return s.remote;
   if (m->known) {
     if (edged_same(s.base, s.remote)) return s.local;
     if (edged_same(s.base, s.local)) return s.remote;
@@ -1716,8 +1723,13 @@ EDGED_FN edged_bytes edged_merge_value(edged_merge *m, edged_sides s, edged_byte
     if (edged_kind_of(s.base) != EDGED_OBJECT) s.base = EDGED_NONE;
     return edged_merge_objects(m, s, path, depth);
   }
+  if (rule == NULL) rule = &fallback;
+  bool equal = m->sums && edged_same(s.local, s.remote);
+  bool twice = equal && rule->rule == EDGED_SUM && edged_kind_of(s.remote) == EDGED_NUMBER &&
+               (s.base.ptr == NULL || edged_kind_of(s.base) == EDGED_NUMBER);
   edged_bytes out;
-  if (edged_settle(m, rule == NULL ? &fallback : rule, s, path, depth, &out)) return out;
+  if ((!equal || twice || rule->rule == EDGED_KEYED) && edged_settle(m, rule, s, path, depth, &out)) return out;
+  if (equal && !twice) return s.remote;
   edged_push(&m->open, path.len > 0 ? path : EDGED_TEXT("the whole value"));
   return s.remote;
 }
@@ -1730,9 +1742,12 @@ EDGED_FN edged_bytes edged_merge_run(edged_merge *m, const edged_conflict *c) {
   m->open = (edged_list){0};
   m->known = c->has_base;
   m->local_later = edged_later(&c->local, &c->remote) > 0;
+  m->sums = false;
+  for (uint32_t i = 0; i < m->count; i++) m->sums = m->sums || m->rules[i].rule == EDGED_SUM;
   edged_sides s = {c->has_base && !c->base.deleted ? c->base.payload : EDGED_NONE, c->local.payload, c->remote.payload};
   edged_bytes merged = edged_merge_value(m, s, EDGED_TEXT(""), 0);
-  return m->open.count > 0 ? EDGED_NONE : merged;
+  if (m->open.count > 0) return EDGED_NONE;
+  return m->sums && edged_same(merged, s.remote) ? s.remote : merged; /* as it is written there */
 }
 
 /* ---- what needs a grant ------------------------------------------------- */

@@ -17,7 +17,7 @@ const (
 	Server Rule = "server" // the hub's
 	Max    Rule = "max"    // the larger number
 	Min    Rule = "min"    // the smaller number
-	Sum    Rule = "sum"    // both changes of a number, added up
+	Sum    Rule = "sum"    // both changes of a number, added up; equal ones, too, are two
 	Union  Rule = "union"  // what either side added to an array; what either removed is gone
 )
 
@@ -45,8 +45,9 @@ func ParseRule(s string) (Rule, error) {
 // maxDepth bounds a merge: below it, a value is taken or left as a whole.
 const maxDepth = 64
 
-// Merge merges conflicts three ways: what only one side changed is taken; what both
-// changed differently is settled by a rule, field by field.
+// Merge merges conflicts three ways: what only one side changed is taken, what both
+// changed alike too, but under Sum, where each change counts; what both changed
+// differently is settled by a rule, field by field.
 type Merge struct {
 	// Rules are by paths like lines.quantity. Elements of keyed arrays have no name
 	// in a path.
@@ -59,29 +60,47 @@ type Merge struct {
 	Open []string
 
 	known, localLater bool
+	sums              bool // some field is a sum
 }
 
 // sides are three values of one field; nil stands for a field that is not there.
 type sides struct{ base, local, remote []byte }
 
+// numeric says whether a number, or nothing, became the remote number.
+func (s sides) numeric() bool {
+	return KindOf(s.remote) == Number && (s.base == nil || KindOf(s.base) == Number)
+}
+
 // Run merges the payloads of a conflict, of which neither is deleted. Nil: they
 // cannot be merged without a person; Open says where.
 func (m *Merge) Run(c *Conflict) []byte {
 	m.Open, m.known, m.localLater = nil, c.Base != nil, c.Local.Compare(&c.Remote) > 0
+	m.sums = false
+	for _, rule := range m.Rules {
+		m.sums = m.sums || rule == Sum
+	}
 	s := sides{local: c.Local.Payload, remote: c.Remote.Payload}
 	if c.Base != nil && !c.Base.Deleted {
 		s.base = c.Base.Payload
 	}
 	merged := m.value(s, "", 0)
-	if len(m.Open) > 0 {
+	switch {
+	case len(m.Open) > 0:
 		return nil
+	case m.sums && Same(merged, s.remote):
+		return s.remote // as it is written there
 	}
 	return merged
 }
 
+// alike says whether both sides are the same and nothing in them is left to add up.
+func (m *Merge) alike(s sides) bool {
+	return Same(s.local, s.remote) && (!m.sums || !m.known || Same(s.base, s.remote))
+}
+
 func (m *Merge) value(s sides, path string, depth int) []byte {
 	switch {
-	case Same(s.local, s.remote):
+	case m.alike(s):
 		return s.remote
 	case m.known && Same(s.base, s.remote):
 		return s.local
@@ -100,8 +119,15 @@ func (m *Merge) value(s sides, path string, depth int) []byte {
 	if !ruled {
 		rule = m.Fallback
 	}
-	if value, settled := m.settle(rule, s, path, depth); settled {
-		return value
+	equal := m.sums && Same(s.local, s.remote)
+	twice := equal && rule == Sum && s.numeric()
+	if !equal || twice || strings.HasPrefix(string(rule), keyed) {
+		if value, settled := m.settle(rule, s, path, depth); settled {
+			return value
+		}
+	}
+	if equal && !twice {
+		return s.remote
 	}
 	if path == "" {
 		path = "the whole value"
@@ -241,7 +267,7 @@ func (m *Merge) elements(s sides, key, path string, depth int) []byte {
 }
 
 func (m *Merge) element(s sides, path, key string, depth int) []byte {
-	if KindOf(s.local) == Object && KindOf(s.remote) == Object && !Same(s.local, s.remote) {
+	if KindOf(s.local) == Object && KindOf(s.remote) == Object && !m.alike(s) {
 		return m.objects(s, path, depth+1)
 	}
 	return m.value(s, path+"."+key, depth+1)

@@ -139,6 +139,11 @@ func TestFindsWhatIsWrong(t *testing.T) {
 			"fail: " + same, "fail: " + remoteOnly, "fail: " + localOnly,
 			"fail: a merge keeps numbers, text and members it does not know",
 		},
+		// What is wrong is told, though a warning comes first.
+		"takes a side, or neither": {
+			"fail: " + same, "fail: " + remoteOnly, "fail: " + localOnly, "warn: " + symmetry,
+			"fail: a merge keeps numbers, text and members it does not know",
+		},
 		"always local":  {"warn: " + remoteOnly, "warn: " + symmetry},
 		"asks a person": {"warn: " + same, "warn: " + remoteOnly, "warn: " + localOnly},
 		"traps on null": {"fail: unusual conflicts, one by one", "fail: random conflicts: each answered, none a fault"},
@@ -207,6 +212,8 @@ func TestShippedPlugins(t *testing.T) {
 		"convert":   `{"fields":{"temperature":"degC to degF"}}`,
 		"deadband":  `{"fields":{"temperature":"0.5"}}`,
 		"fields":    `{"drop":["humidity"]}`,
+
+		"merge with sums": `{"fields":{"temperature":"sum","a":"sum","tags":"union"}}`,
 	}
 	known := map[string][]string{
 		"client_wins": {"warn: " + remoteOnly, "warn: " + symmetry},
@@ -216,11 +223,14 @@ func TestShippedPlugins(t *testing.T) {
 		"manual":      {"warn: " + same, "warn: " + remoteOnly, "warn: " + localOnly},
 		// A person is asked when one side was deleted.
 		"merge": {"warn: " + remoteOnly, "warn: " + localOnly},
+		// Equal changes of a sum are two.
+		"merge with sums": {"warn: " + same, "warn: " + remoteOnly, "warn: " + localOnly},
 	}
-	for _, name := range plugins.Names() {
+	for _, name := range append(plugins.Names(), "merge with sums") {
 		t.Run(name, func(t *testing.T) {
-			code, _ := plugins.Builtin(name)
-			m := &plugindev.Module{Name: name, Code: code}
+			plugin, _, _ := strings.Cut(name, " ")
+			code, _ := plugins.Builtin(plugin)
+			m := &plugindev.Module{Name: plugin, Code: code}
 			if config := configs[name]; config != "" {
 				m.Config = json.RawMessage(config)
 			}

@@ -101,15 +101,17 @@ func (s *suite) resolveOn(p *wasm.Probe, in []wasm.Conflict, edit func([]byte) [
 	return out.Verdicts, nil, nil
 }
 
-// conflictRounds is rounds for conflicts; next makes the input.
+// conflictRounds is rounds for conflicts; next makes the input. A failure goes
+// before a warning that came first.
 func (s *suite) conflictRounds(next func() []wasm.Conflict, wrong func([]wasm.Conflict) (*finding, error)) (*finding, error) {
+	var warning *finding
 	for range s.opts.Rounds {
 		in := next()
 		found, err := wrong(in)
 		if err != nil {
 			return nil, err
 		}
-		if found == nil {
+		if found == nil || found.status == Warn && warning != nil {
 			continue
 		}
 		in = shrink(in, func(in []wasm.Conflict) bool {
@@ -120,9 +122,12 @@ func (s *suite) conflictRounds(next func() []wasm.Conflict, wrong func([]wasm.Co
 			return nil, err
 		}
 		found.conflicts = in
-		return found, nil
+		if found.status == Fail {
+			return found, nil
+		}
+		warning = found
 	}
-	return nil, nil
+	return warning, nil
 }
 
 // smallerConflicts lists conflicts without a member that some of the versions
@@ -319,6 +324,9 @@ func (s *suite) law(next func() wasm.Conflict, want func(*wasm.Conflict) *wasm.V
 			}
 			return failed("%s, and it deletes the value", what), nil
 		case wasm.VerdictMerged:
+			if countsTwice(&in[0], v.Payload) {
+				return warned("%s, and it counts the change of each: %s; only what adds up changes may, and then it must", what, line(string(v.Payload))), nil
+			}
 			if x.Deleted || len(plugindev.Compare("", x.Body, v.Payload)) > 0 {
 				return failed("%s, and it makes something else of it: %s", what, line(string(v.Payload))), nil
 			}

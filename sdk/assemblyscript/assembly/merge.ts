@@ -1,5 +1,6 @@
-// Three-way merge of JSON values: what only one side changed is taken; what
-// both changed differently is settled by a rule, field by field.
+// Three-way merge of JSON values: what only one side changed is taken, what both
+// changed alike too, but under the rule sum, where each change counts; what both
+// changed differently is settled by a rule, field by field.
 
 import { Builder } from "./builder";
 import { Bytes } from "./bytes";
@@ -23,7 +24,7 @@ export enum Rule {
   Max,
   /** The smaller number. */
   Min,
-  /** Both changes of a number, added up. */
+  /** Both changes of a number, added up; equal ones, too, are two. */
   Sum,
   /** What either side added to an array; what either removed is gone. */
   Union,
@@ -46,6 +47,7 @@ export class Merge {
   private readonly rules: Map<string, Rule> = new Map();
   private readonly keys: Map<string, Bytes> = new Map();
   private localLater: bool = false;
+  private sums: bool = false; // some field is a sum
 
   /** Where both sides changed what no rule settled, in the merge that ran last. */
   open: string[] = [];
@@ -62,6 +64,7 @@ export class Merge {
     const r = parseRule(rule);
     if (r < 0) return false;
     this.rules.set(path, <Rule>r);
+    if (r == Rule.Sum) this.sums = true;
     if (r == Rule.Keyed) this.keys.set(path, Bytes.of(rule.substring(KEYED.length)));
     return true;
   }
@@ -76,12 +79,18 @@ export class Merge {
     this.localLater = c.local.compareTo(c.remote) > 0;
     const was: Bytes | null = base === null || base.deleted ? null : base.payload;
     const merged = this.value(was, base !== null, c.local.payload, c.remote.payload, "", 0);
-    return this.open.length ? null : merged;
+    if (this.open.length) return null;
+    return this.sums && same(merged, c.remote.payload) ? c.remote.payload : merged; // as it is written there
+  }
+
+  /** Whether both sides are the same and nothing in them is left to add up. */
+  private alike(base: Bytes | null, known: bool, local: Bytes | null, remote: Bytes | null): bool {
+    return same(local, remote) && (!this.sums || !known || same(base, remote));
   }
 
   /** Null stands for a field that is not there. */
   private value(base: Bytes | null, known: bool, local: Bytes | null, remote: Bytes | null, path: string, depth: i32): Bytes | null {
-    if (same(local, remote)) return remote;
+    if (this.alike(base, known, local, remote)) return remote;
     if (known) {
       if (same(base, remote)) return local;
       if (same(base, local)) return remote;
@@ -95,6 +104,9 @@ export class Merge {
     else if (kind(local) == Kind.Object && kind(remote) == Kind.Object && depth < MAX_DEPTH) {
       return this.objects(kind(base) == Kind.Object ? base : null, known, local!, remote!, path, depth);
     }
+    const equal = this.sums && same(local, remote);
+    const twice = equal && rule == Rule.Sum && kind(remote) == Kind.Number && (base === null || kind(base) == Kind.Number);
+    if (equal && !twice && rule != Rule.Keyed) return remote;
     switch (rule) {
       case Rule.Latest: return this.localLater ? local : remote;
       case Rule.Client: return local;
@@ -123,6 +135,7 @@ export class Merge {
         return merged;
       }
     }
+    if (equal && !twice) return remote;
     this.open.push(path.length ? path : "the whole value");
     return remote;
   }
@@ -139,10 +152,10 @@ export class Merge {
   private member(b: Fields | null, known: bool, l: Fields, r: Fields, by: Fields, i: i32, path: string, depth: i32, out: Builder): void {
     const name = by.names[i];
     if (by.find(name) != i) return; // a repeated name
-    const local = l.get(name), remote = r.get(name);
-    // The name is needed as text only where both sides differ.
-    const at = same(local, remote) ? path : path.length ? path + "." + name.toString() : name.toString();
-    const value = this.value(b === null ? null : b.get(name), known, local, remote, at, depth + 1);
+    const base: Bytes | null = b === null ? null : b.get(name), local = l.get(name), remote = r.get(name);
+    // The name is needed as text only where there is something to settle.
+    const at = this.alike(base, known, local, remote) ? path : path.length ? path + "." + name.toString() : name.toString();
+    const value = this.value(base, known, local, remote, at, depth + 1);
     if (value === null) return;
     if (out.length > 1) out.byte(0x2c);
     out.add(by.quoted[i]).byte(0x3a).add(value);
@@ -163,7 +176,7 @@ export class Merge {
   private element(b: Fields | null, known: bool, local: Bytes | null, remote: Bytes | null, key: Bytes, path: string, depth: i32, out: Builder): void {
     const base: Bytes | null = b === null ? null : b.get(key);
     let value: Bytes | null;
-    if (kind(local) == Kind.Object && kind(remote) == Kind.Object && !same(local, remote)) {
+    if (kind(local) == Kind.Object && kind(remote) == Kind.Object && !this.alike(base, known, local, remote)) {
       value = this.objects(kind(base) == Kind.Object ? base : null, known, local!, remote!, path, depth + 1);
     } else value = this.value(base, known, local, remote, path + "." + key.toString(), depth + 1);
     if (value === null) return;

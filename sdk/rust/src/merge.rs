@@ -1,4 +1,5 @@
-//! Three-way merge of JSON values: what only one side changed is taken; what both
+//! Three-way merge of JSON values: what only one side changed is taken, what both
+//! changed alike too, but under the rule sum, where each change counts; what both
 //! changed differently is settled by a rule, field by field.
 
 use crate::alloc::borrow::Cow;
@@ -25,7 +26,7 @@ pub enum Rule {
     Max,
     /// The smaller number.
     Min,
-    /// Both changes of a number, added up.
+    /// Both changes of a number, added up; equal ones, too, are two.
     Sum,
     /// What either side added to an array; what either removed is gone.
     Union,
@@ -79,6 +80,8 @@ struct Run<'r> {
     merge: &'r Merge,
     known: bool,
     local_later: bool,
+    /// Some field is a sum.
+    sums: bool,
     open: Vec<String>,
 }
 
@@ -100,11 +103,18 @@ impl Merge {
     /// Merges the payloads of a conflict, of which neither is deleted. The error
     /// says where both sides changed what no rule settles.
     pub fn run(&self, c: &Conflict) -> Result<Vec<u8>, Vec<String>> {
-        let mut run =
-            Run { merge: self, known: c.base.is_some(), local_later: c.local.is_later_than(&c.remote), open: Vec::new() };
+        let mut run = Run {
+            merge: self,
+            known: c.base.is_some(),
+            local_later: c.local.is_later_than(&c.remote),
+            sums: self.rules.iter().any(|(_, rule)| *rule == Rule::Sum),
+            open: Vec::new(),
+        };
         let base = c.base.as_ref().filter(|b| !b.deleted).map(|b| b.payload);
         let merged = run.value(Sides { base, local: Some(c.local.payload), remote: Some(c.remote.payload) }, "", 0);
         match run.open.is_empty() {
+            // As it is written there.
+            true if run.sums && same(merged.as_deref(), Some(c.remote.payload)) => Ok(c.remote.payload.to_vec()),
             true => Ok(merged.map_or_else(Vec::new, Cow::into_owned)),
             false => Err(run.open),
         }
@@ -124,8 +134,13 @@ fn below(path: &str, name: &[u8]) -> String {
 }
 
 impl Run<'_> {
+    /// Whether both sides are the same and nothing in them is left to add up.
+    fn alike(&self, s: Sides) -> bool {
+        same(s.local, s.remote) && (!self.sums || !self.known || same(s.base, s.remote))
+    }
+
     fn value<'a>(&mut self, s: Sides<'a>, path: &str, depth: u32) -> Value<'a> {
-        if same(s.local, s.remote) {
+        if self.alike(s) {
             return s.remote.map(Cow::Borrowed);
         }
         if self.known {
@@ -146,8 +161,17 @@ impl Run<'_> {
                 return Some(Cow::Owned(self.objects(s.base, local, remote, path, depth)));
             }
         }
-        if let Some(settled) = self.settle(rule.unwrap_or(&merge.fallback), s, path, depth) {
-            return settled;
+        let rule = rule.unwrap_or(&merge.fallback);
+        let equal = self.sums && same(s.local, s.remote);
+        let number = |v| matches!(kind_of(v), Kind::Number);
+        let twice = equal && *rule == Rule::Sum && number(s.remote) && (s.base.is_none() || number(s.base));
+        if !equal || twice || matches!(rule, Rule::Keyed(_)) {
+            if let Some(settled) = self.settle(rule, s, path, depth) {
+                return settled;
+            }
+        }
+        if equal && !twice {
+            return s.remote.map(Cow::Borrowed);
         }
         self.open.push(if path.is_empty() { "the whole value".to_string() } else { path.to_string() });
         s.remote.map(Cow::Borrowed)
@@ -192,8 +216,8 @@ impl Run<'_> {
         let ours = l.members.iter().enumerate().filter(|(i, m)| l.find(&m.0) == Some(*i) && r.find(&m.0).is_none());
         for (_, (name, quoted, _)) in theirs.chain(ours) {
             let s = Sides { base: b.get(name), local: l.get(name), remote: r.get(name) };
-            // The name is needed only where both sides differ.
-            let at = if same(s.local, s.remote) { String::new() } else { below(path, name) };
+            // The name is needed only where there is something to settle.
+            let at = if self.alike(s) { String::new() } else { below(path, name) };
             if let Some(value) = self.value(s, &at, depth + 1) {
                 if out.len() > 1 {
                     out.push(b',');
@@ -217,7 +241,7 @@ impl Run<'_> {
         for (name, _, _) in r.members.iter().chain(ours) {
             let s = Sides { base: b.get(name), local: l.get(name), remote: r.get(name) };
             let value = match (only(s.local, Kind::Object), only(s.remote, Kind::Object)) {
-                (Some(local), Some(remote)) if !same(s.local, s.remote) => {
+                (Some(local), Some(remote)) if !self.alike(s) => {
                     Some(Cow::Owned(self.objects(s.base, local, remote, path, depth + 1)))
                 }
                 _ => self.value(s, &below(path, name), depth + 1),

@@ -216,6 +216,13 @@ func decide(i uint32, l, r []byte) {
 	case "merges to a constant":
 		verdict(i, merged, []byte(`{"k":1}`))
 		return
+	case "takes a side, or neither":
+		if payload, _ := parts(l); len(payload)%5 == 0 {
+			verdict(i, merged, []byte(`{"k":1}`))
+			return
+		}
+		verdict(i, local, nil)
+		return
 	case "always local":
 		verdict(i, local, nil)
 		return
