@@ -1,6 +1,7 @@
 package keyed_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,13 +177,12 @@ type edgeOptions struct {
 	wrap     func(keyed.Hub) keyed.Hub
 	sync     keyed.SyncOptions
 	journal  int
+	counter  string // how add writes a number; "%d"
 }
 
 func startEdge(t testing.TB, id string, o edgeOptions) *testEdge {
 	t.Helper()
-	if o.name == "" {
-		o.name = "s"
-	}
+	o.name, o.counter = cmp.Or(o.name, "s"), cmp.Or(o.counter, "%d")
 	e := &testEdge{t: t, id: id, dir: t.TempDir(), opts: o}
 	e.online.set(true)
 	e.open()
