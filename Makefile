@@ -37,7 +37,7 @@ LINKS ?= 200
 
 .PHONY: torture
 torture: ## Kill edge and hub, cut the power, and damage the store, ROUNDS times (500) each, and put the links into trouble LINKS times (200), at random; hold what arrived against what was read
-	EDGED_TORTURE_LINKS=$(LINKS) go test -v -timeout 0 -run '^TestBadLinks$$' ./engine
+	EDGED_TORTURE_LINKS=$(LINKS) go test -v -timeout 0 -run '^(TestBadLinks|TestCase17Flapping)$$' ./engine ./engine/keyed
 	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^(TestKill9|TestPowerCut|TestPowerCutRelaxed|TestDiskFaults|TestDiskFull)$$' ./cmd/edged
 	EDGED_TORTURE_ROUNDS=$(ROUNDS) go test -v -timeout 0 -run '^TestDamage$$' ./engine
 

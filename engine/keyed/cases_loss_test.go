@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -271,6 +273,7 @@ type flapper struct {
 	conns  map[net.Conn]bool
 	stall  bool
 	slow   time.Duration
+	gone   bool
 	closed bool
 }
 
@@ -300,7 +303,7 @@ func (f *flapper) accept() {
 		}
 		to, err := net.Dial("tcp", f.target)
 		f.mu.Lock()
-		if err != nil || f.closed {
+		if err != nil || f.closed || f.gone {
 			_ = from.Close()
 			if err == nil {
 				_ = to.Close()
@@ -352,10 +355,35 @@ func (f *flapper) cut() {
 	clear(f.conns)
 }
 
+// away cuts all and lets none in while gone.
+func (f *flapper) away(gone bool) {
+	f.mu.Lock()
+	f.gone = gone
+	f.mu.Unlock()
+	f.cut()
+}
+
 func (f *flapper) set(stall bool, slow time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stall, f.slow = stall, slow
+}
+
+// maxSlow is the longest that what is read waits before it is handed on.
+const maxSlow = 200 * time.Millisecond
+
+// flaps reads how many more flaps are wanted, of up to ten seconds (make torture).
+func flaps(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("EDGED_TORTURE_LINKS")
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("EDGED_TORTURE_LINKS: %v", err)
+	}
+	return n
 }
 
 func TestCase17Flapping(t *testing.T) {
@@ -380,22 +408,41 @@ func TestCase17Flapping(t *testing.T) {
 			}
 		}
 	}
-	for i := range 30 {
+	// lasts is as often from 1 ms to 10 ms as from 1 s to 10 s.
+	lasts := func(most time.Duration) time.Duration {
+		return time.Duration(float64(time.Millisecond) * math.Pow(float64(most/time.Millisecond), rand.Float64()))
+	}
+	long := flaps(t)
+	for i := range 30 + long {
 		add(a, fmt.Sprintf("a%d", i))
 		add(b, fmt.Sprintf("b%d", i))
+		d := lasts(60 * time.Millisecond)
+		switch {
+		case i >= 30:
+			d = lasts(10 * time.Second)
+		case i == 20: // away for longer than the first tries to connect again
+			d = time.Second
+		}
 		switch i % 6 {
-		case 0, 1, 2: // from a millisecond on
-			<-time.After(time.Duration(1+rand.IntN(20*(i%3+1))) * time.Millisecond)
+		case 0, 1: // it comes and goes
+			<-time.After(d)
 			network.cut()
+		case 2: // it is away
+			network.away(true)
+			<-time.After(d)
+			network.away(false)
 		case 3: // half open: nothing moves, until the pings notice
 			network.set(true, 0)
-			<-time.After(50 * time.Millisecond)
+			<-time.After(d)
 			network.set(false, 0)
 			network.cut()
 		case 4:
-			network.set(false, 5*time.Millisecond)
+			network.set(false, min(d, maxSlow))
 		case 5:
 			network.set(false, 0)
+		}
+		if i >= 30 {
+			t.Logf("flap %d: %v", i, d.Round(time.Millisecond))
 		}
 	}
 	network.set(false, 0)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +244,53 @@ func TestCase09BadResolvers(t *testing.T) {
 				t.Errorf("journal %+v", j)
 			}
 		})
+	}
+}
+
+// TestCase09NonDeterministic has modules that count their calls in a global, and
+// merge to the count: asked twice about one conflict, they say two things. What was
+// perhaps sent is sent again as it is, and the rest is settled by the hub's order:
+// the edges end alike, and there is no ping-pong.
+func TestCase09NonDeterministic(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	const at = 1024 + 24 // where the payload of the verdict stands, one digit
+	count := append([]byte{wasmI32Const}, sleb(at)...)
+	count = append(append(count, wasmI32Const), sleb(at)...)
+	count = append(count, wasmI32Load8U, 0, 0, wasmI32Const, 1, wasmI32Add, wasmI32Const, 7, wasmI32And, wasmI32Const, '0', wasmI32Or)
+	count = append(count, wasmI32Store8, 0, 0)
+	frame := verdictFrame(0, 3, []byte("0"))
+	code := badModule(append(count, returning(int64(len(frame)))...), frame)
+	o := edgeOptions{leaf: h.leaf, wrap: func(hub keyed.Hub) keyed.Hub {
+		return &lossy{Hub: hub, lose: func() bool { return rand.Float64() < 0.3 }}
+	}}
+	var edges []*testEdge
+	for _, id := range []string{"a", "b"} {
+		o.chain = []keyed.Resolver{module(t, "counts", code, "")}
+		edges = append(edges, startEdge(t, id, o).run())
+	}
+	const rounds = 12
+	for i := range rounds {
+		base := ""
+		if i == 0 {
+			base = `"first"`
+		}
+		both(t, h, edges[i%2], edges[1-i%2], "k", base, fmt.Sprintf(`"a%d"`, i), fmt.Sprintf(`"b%d"`, i))
+		quiesced(t, h, edges...)
+		equal(t, h, edges, "k")
+	}
+	said := map[string]bool{}
+	conflicts := uint64(0)
+	for _, e := range edges {
+		for _, j := range e.journal() {
+			conflicts++
+			said[string(j.Result.Body)] = true
+		}
+	}
+	if len(said) < 3 || conflicts != rounds {
+		t.Errorf("%d conflicts ended as %v", conflicts, said)
+	}
+	if n := h.revisions(); n > 2*rounds+1+conflicts {
+		t.Errorf("%d revisions for %d operations and %d conflicts", n, 2*rounds+1, conflicts)
 	}
 }
 

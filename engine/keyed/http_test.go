@@ -96,9 +96,9 @@ func TestHTTPBesideNATS(t *testing.T) {
 	}
 }
 
-// TestHTTPSum is [TestSum] through a proxy that loses answers after the API has
+// TestCase01OverHTTP is [TestSum] through a proxy that loses answers after the API has
 // acted, and requests before.
-func TestHTTPSum(t *testing.T) {
+func TestCase01OverHTTP(t *testing.T) {
 	h := startHTTPHub(t, t.TempDir())
 	target, err := url.Parse(h.h.HTTPURL())
 	if err != nil {

@@ -59,6 +59,11 @@ const (
 	wasmI64Const    = 0x42
 	wasmMemoryGrow  = 0x40
 	wasmDrop        = 0x1a
+	wasmI32Load8U   = 0x2d
+	wasmI32Store8   = 0x3a
+	wasmI32Add      = 0x6a
+	wasmI32And      = 0x71
+	wasmI32Or       = 0x72
 )
 
 // badModule assembles a module whose edged_resolve is body; data stands at

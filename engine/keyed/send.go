@@ -59,6 +59,7 @@ func (s *session) send(ctx context.Context, t turn) error {
 		case stepPark:
 			return s.store.park(ctx, key, next.why, next.at, next.reason)
 		}
+		s.store.sending(key, a.Op, next.entry)
 		revision, err := s.hub.Swap(ctx, key, next.value, next.at)
 		switch {
 		case err == nil:
@@ -190,7 +191,8 @@ func (s *session) meetVersion(ctx context.Context, key string, st *state, a *sen
 	case r.Value == nil:
 		return step{kind: stepPark, why: parkedPoison, at: r.Revision, reason: fmt.Errorf("what is at the hub is %w", r.Err)}, nil
 	case r.Value.VV.Covers(a.Op):
-		return step{kind: stepAdopt, value: r.Value, at: r.Revision, count: func(c *SyncCounts) { c.Recovered++ }}, nil
+		entry := s.store.sentBy(key, a.Op)
+		return step{kind: stepAdopt, value: r.Value, at: r.Revision, entry: entry, count: func(c *SyncCounts) { c.Recovered++ }}, nil
 	case known && r.Revision < revision && r.Revision > 0:
 		return step{}, s.regressed(ctx)
 	case known && r.Revision == revision && r.Revision > 0:

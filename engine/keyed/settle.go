@@ -13,6 +13,35 @@ func (s *Store) ended(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.begun, key)
+	delete(s.decided, key)
+}
+
+// decided is a decision whose result may be on its way to the hub.
+type decided struct {
+	op    Op // of the attempt
+	entry *JournalEntry
+}
+
+// sending remembers the decision behind what is about to be sent: when the answer
+// is lost, what the hub then has says only that the operation is in it.
+func (s *Store) sending(key string, op Op, entry *JournalEntry) {
+	if entry == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.decided[key] = decided{op, entry}
+}
+
+// sentBy returns the decision about an operation that turns out to be at the hub;
+// nil: it needed none, or another process made it.
+func (s *Store) sentBy(key string, op Op) *JournalEntry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.decided[key]; d.op == op {
+		return d.entry
+	}
+	return nil
 }
 
 // begin returns what is to be sent for a key, or nil when there is nothing to do

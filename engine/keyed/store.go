@@ -164,7 +164,8 @@ type Store struct {
 	mu      sync.Mutex
 	index   map[string]info
 	counts  counts
-	begun   map[string]bool // keys of which an attempt may be at the hub
+	begun   map[string]bool    // keys of which an attempt may be at the hub
+	decided map[string]decided // what led to such an attempt, by key
 	meta    meta
 	sorted  []string // the keys that are there, when it is not nil
 	first   uint64   // number of the oldest journal entry
@@ -245,7 +246,7 @@ func newStore(o Options) (*Store, error) {
 	}
 	return &Store{
 		opts: o, log: o.Logger, clock: &Clock{now: o.Now, skew: o.Skew}, epoch: hex.EncodeToString(epoch[:]),
-		index: map[string]info{}, begun: map[string]bool{}, first: 1, next: 1,
+		index: map[string]info{}, begun: map[string]bool{}, decided: map[string]decided{}, first: 1, next: 1,
 	}, nil
 }
 
