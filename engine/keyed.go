@@ -24,6 +24,7 @@ import (
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
+	"github.com/edged/edged/engine/wasm"
 )
 
 // keyedShare is the part of the disk budget that keyed records have when a
@@ -37,6 +38,41 @@ type keyedStores struct {
 	list   []*keyed.Store
 	syncs  map[string]*keyed.Sync // by pipeline
 	api    *apiServer             // nil: none is configured
+	chains *chains
+}
+
+// chains are the resolvers that keyed stores name, each loaded once.
+type chains struct {
+	of    map[string]*chained
+	order []string
+}
+
+type chained struct {
+	keyed.Resolver
+	plugin *wasm.Plugin
+	stores []string
+}
+
+// named returns a resolver for a store, and loads it when it is the first.
+func (c *chains) named(name, store string, load func() (*wasm.Plugin, error)) (keyed.Resolver, error) {
+	r := c.of[name]
+	if r == nil {
+		plugin, err := load()
+		if err != nil {
+			return nil, err
+		}
+		resolver, err := NewResolver(plugin)
+		if err != nil {
+			return nil, err
+		}
+		r = &chained{Resolver: resolver, plugin: plugin}
+		c.of[name] = r
+		c.order = append(c.order, name)
+	}
+	if !slices.Contains(r.stores, store) {
+		r.stores = append(r.stores, store)
+	}
+	return r.Resolver, nil
 }
 
 // store returns a pipeline's store, or nil.
@@ -80,7 +116,7 @@ func (e *Engine) openKeyed(ctx context.Context) error {
 	}
 	var stores []keyed.Options
 	var diags hcl.Diagnostics
-	resolvers := map[string]keyed.Resolver{}
+	resolvers := &chains{of: map[string]*chained{}}
 	for i := range cfg.Pipelines {
 		p := &cfg.Pipelines[i]
 		if p.Keyed == nil {
@@ -93,7 +129,7 @@ func (e *Engine) openKeyed(ctx context.Context) error {
 	if diags.HasErrors() {
 		return diags
 	}
-	e.keyed = &keyedStores{syncs: map[string]*keyed.Sync{}}
+	e.keyed = &keyedStores{syncs: map[string]*keyed.Sync{}, chains: resolvers}
 	var err error
 	e.keyed.stores, err = keyed.Open(ctx, e.nc, cfg.Edge.MaxBytes/keyedShare, e.log.With("part", "keyed"), stores)
 	if err != nil {
@@ -108,19 +144,15 @@ func (e *Engine) openKeyed(ctx context.Context) error {
 }
 
 // keyedOptions loads the resolvers of a pipeline's store.
-func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers map[string]keyed.Resolver) (keyed.Options, hcl.Diagnostics) {
+func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers *chains) (keyed.Options, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	load := func(names []string, at hcl.Range) []keyed.Resolver {
 		var chain []keyed.Resolver
 		for _, name := range names {
-			r := resolvers[name]
-			if r == nil {
-				var err error
-				if r, err = e.loadResolver(ctx, name); err != nil {
-					diags = append(diags, diagnostic(at, "Resolver cannot be loaded", err))
-					continue
-				}
-				resolvers[name] = r
+			r, err := resolvers.named(name, p.Name, func() (*wasm.Plugin, error) { return e.openResolver(ctx, name) })
+			if err != nil {
+				diags = append(diags, diagnostic(at, "Resolver cannot be loaded", err))
+				continue
 			}
 			chain = append(chain, r)
 		}
@@ -154,15 +186,6 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 			return policy
 		},
 	}, diags
-}
-
-// loadResolver loads a plugin for the keyed stores alone.
-func (e *Engine) loadResolver(ctx context.Context, name string) (keyed.Resolver, error) {
-	p, err := e.openResolver(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return NewResolver(p)
 }
 
 // keyedPlugins lists the plugin blocks that keyed stores name.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
 	"github.com/edged/edged/engine/hub"
@@ -185,6 +187,16 @@ plugin "orders" {
 	journal, err := b.e.Keyed("settings").Journal(t.Context(), 0, 10)
 	if err != nil || len(journal) != 1 || journal[0].Resolver.Name != "orders" || len(journal[0].Resolver.SHA256) != 64 {
 		t.Errorf("journal %+v, %v", journal, err)
+	}
+	rows := map[string]uint64{}
+	for _, p := range b.e.Status().Plugins {
+		if p.Pipeline != "" || len(p.Stores) != 1 || p.Stores[0] != "settings" || p.SHA256 == "" {
+			t.Errorf("plugin %+v", p)
+		}
+		rows[p.Name] = p.Conflicts
+	}
+	if diff := cmp.Diff(map[string]uint64{"builtin:latest_wins": 0, "orders": 1, "builtin:manual": 0}, rows); diff != "" {
+		t.Errorf("conflicts by plugin (-want +got):\n%s", diff)
 	}
 	if s := b.e.Status().Pipelines[0].Keyed; s == nil || s.Keys != 3 || s.CaughtUp == nil || !*s.CaughtUp {
 		t.Errorf("status %+v", s)

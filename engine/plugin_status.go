@@ -7,14 +7,22 @@ import (
 	"github.com/edged/edged/engine/wasm"
 )
 
-// pluginStatus tells of every plugin: those of the pipelines in their order,
-// then those that no pipeline has for its own.
+// pluginStatus tells of every plugin: those of the pipelines in their order, then
+// the resolvers of keyed stores, then those that nothing uses.
 func (e *Engine) pluginStatus() []PluginStatus {
 	set := e.setup.Load()
 	var all []PluginStatus
 	for _, p := range set.pipelines {
 		for _, name := range transformPlugins(p.cfg) {
 			all = append(all, statusOf(p.plugins[name].Plugin, p.cfg.Name))
+		}
+	}
+	if e.keyed != nil {
+		for _, name := range e.keyed.chains.order {
+			r := e.keyed.chains.of[name]
+			s := statusOf(r.plugin, "")
+			s.Stores = r.stores
+			all = append(all, s)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.plugins)) {

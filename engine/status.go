@@ -133,13 +133,16 @@ type RemoteStatus struct {
 }
 
 // PluginStatus is one loaded plugin. A plugin that several pipelines use is
-// loaded by each for itself. Its numbers are since it was loaded.
+// loaded by each for itself; a resolver once, for all keyed stores. Its numbers are
+// since it was loaded.
 type PluginStatus struct {
 	Name     string `json:"name"`
 	Pipeline string `json:"pipeline,omitempty"` // empty: no transform uses it
-	SHA256   string `json:"sha256"`
-	SignedBy string `json:"signed_by,omitempty"` // the trusted key
-	Version  string `json:"version,omitempty"`   // as the module says
+	// Stores are the pipelines in whose keyed stores it settles conflicts.
+	Stores   []string `json:"stores,omitempty"`
+	SHA256   string   `json:"sha256"`
+	SignedBy string   `json:"signed_by,omitempty"` // the trusted key
+	Version  string   `json:"version,omitempty"`   // as the module says
 
 	Records   uint64 `json:"records"`   // given to it
 	Conflicts uint64 `json:"conflicts"` // likewise

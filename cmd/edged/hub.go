@@ -13,6 +13,7 @@ import (
 	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/hub"
+	"github.com/edged/edged/engine/keyed"
 )
 
 // hubOptions are the flags of `edged hub`.
@@ -42,6 +43,10 @@ to, storing into the same streams. It knows the Idempotency-Key of a request for
 --http-remember: within that time a request sent again is answered the same and
 stored once. It answers 413 above 900 records or 8 MiB, and with TLS it uses the
 hub's certificate.
+
+Deletes of keyed records are kept for --keyed-absence, and until every edge that
+the hub heard of in that time has seen them. An edge that comes back later compares
+all its keyed records with the hub's.
 
 An address without a host listens on this machine only; to let edges in from
 elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
@@ -74,6 +79,7 @@ elsewhere, name one ("0.0.0.0:7422"), and set --user and TLS. The first Ctrl-C
 	flags.StringVar(&opts.hub.HTTPListen, "http-listen", "", "address of the HTTP ingest API (default: none)")
 	flags.StringVar(&opts.tokenFile, "http-token-file", "", "file with the bearer token that the HTTP ingest API requires")
 	flags.DurationVar(&opts.hub.HTTPRemember, "http-remember", 7*24*time.Hour, "how long the HTTP ingest API knows an Idempotency-Key")
+	flags.DurationVar(&opts.hub.KeyedAbsence, "keyed-absence", keyed.DefaultAbsence, "how long an edge may be away and still be told of deleted keyed records one by one; deletes are kept that long")
 	flags.StringVar(&opts.compression, "leaf-compression", "auto", "compression of what goes to edges: off, auto, fast, better or best; off is off both ways")
 	flags.StringVar(&opts.maxBytes, "max-bytes", "", "disk budget of the streams, like 10GiB (default: no bound)")
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
@@ -125,6 +131,8 @@ func (o *hubOptions) complete() error {
 	}
 	o.hub.Compression = broker.Compression(o.compression)
 	switch {
+	case o.hub.KeyedAbsence != 0 && o.hub.KeyedAbsence < time.Hour:
+		return usage("--keyed-absence is %s; at least 1h is needed", o.hub.KeyedAbsence)
 	case o.compression != "" && !slices.Contains(broker.Compressions, o.hub.Compression):
 		return usage("--leaf-compression is %q; it is one of off, auto, fast, better, best", o.compression)
 	case (o.hub.User == "") != (o.passwordFile == ""):

@@ -52,6 +52,7 @@ func TestHubOptions(t *testing.T) {
 		"http without a port":  {in: hubOptions{hub: hub.Options{HTTPListen: "localhost"}}, err: "--http-listen"},
 		"http empty token":     {in: hubOptions{hub: hub.Options{HTTPListen: ":0"}, tokenFile: empty}, err: "is empty"},
 		"token and no http":    {in: hubOptions{tokenFile: password}, err: "needs --http-listen"},
+		"deletes are not kept": {in: hubOptions{hub: hub.Options{KeyedAbsence: 60e9}}, err: "--keyed-absence"},
 		"http forgets at once": {in: hubOptions{hub: hub.Options{HTTPListen: ":0", HTTPRemember: 1}}, err: "--http-remember"},
 		"size":                 {in: hubOptions{maxBytes: "10"}, err: "--max-bytes"},
 	} {

@@ -257,10 +257,18 @@ func pluginsTable(st engine.Status) table {
 		if n := p.Records + p.Conflicts; n > 0 {
 			fuel = number(p.Fuel / n)
 		}
-		t.add(p.Name, p.Pipeline, number(p.Records+p.Conflicts), number(p.Faults), pluginState(st.Time, p), number(p.Instances),
+		t.add(p.Name, pluginUser(p), number(p.Records+p.Conflicts), number(p.Faults), pluginState(st.Time, p), number(p.Instances),
 			fuel, p.SHA256[:min(12, len(p.SHA256))], oneLine(p.LastFault))
 	}
 	return t
+}
+
+// pluginUser is the pipeline whose plugin it is, or whose stores' resolver.
+func pluginUser(p engine.PluginStatus) string {
+	if p.Pipeline != "" {
+		return p.Pipeline
+	}
+	return strings.Join(p.Stores, ", ")
 }
 
 // pluginState says whether a plugin works or rests after too many faults.
@@ -280,13 +288,13 @@ func countersTable(st engine.Status) table {
 	t := table{head: []string{"PLUGIN", "PIPELINE", "COUNTER", "VALUE"}}
 	for _, p := range st.Plugins {
 		for _, name := range slices.Sorted(maps.Keys(p.Metrics)) {
-			t.add(p.Name, p.Pipeline, name, strconv.FormatFloat(p.Metrics[name], 'g', -1, 64))
+			t.add(p.Name, pluginUser(p), name, strconv.FormatFloat(p.Metrics[name], 'g', -1, 64))
 		}
 		for _, kind := range slices.Sorted(maps.Keys(p.FaultsByKind)) {
-			t.add(p.Name, p.Pipeline, kind+" faults", number(p.FaultsByKind[kind]))
+			t.add(p.Name, pluginUser(p), kind+" faults", number(p.FaultsByKind[kind]))
 		}
 		if p.LogLinesDropped > 0 {
-			t.add(p.Name, p.Pipeline, "log lines left out", number(p.LogLinesDropped))
+			t.add(p.Name, pluginUser(p), "log lines left out", number(p.LogLinesDropped))
 		}
 	}
 	return t
