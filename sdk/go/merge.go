@@ -98,19 +98,25 @@ func (m *Merge) alike(s sides) bool {
 	return Same(s.local, s.remote) && (!m.sums || !m.known || Same(s.base, s.remote))
 }
 
-func (m *Merge) value(s sides, path string, depth int) []byte {
+// oneSided returns what no rule is needed for. False: both sides have changed.
+func (m *Merge) oneSided(s sides) (value []byte, ok bool) {
 	switch {
-	case m.alike(s):
-		return s.remote
+	case m.alike(s), m.known && Same(s.base, s.local):
+		return s.remote, true
 	case m.known && Same(s.base, s.remote):
-		return s.local
-	case m.known && Same(s.base, s.local):
-		return s.remote
+		return s.local, true
 	// What one side lacks may be new on the other: it is never a delete.
 	case !m.known && s.local == nil:
-		return s.remote
+		return s.remote, true
 	case !m.known && s.remote == nil:
-		return s.local
+		return s.local, true
+	}
+	return nil, false
+}
+
+func (m *Merge) value(s sides, path string, depth int) []byte {
+	if value, ok := m.oneSided(s); ok {
+		return value
 	}
 	rule, ruled := m.Rules[path]
 	if !ruled && KindOf(s.local) == Object && KindOf(s.remote) == Object && depth < maxDepth {

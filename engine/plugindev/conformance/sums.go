@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/big"
+	"slices"
 
 	"github.com/edged/edged/engine/plugindev"
 	"github.com/edged/edged/engine/wasm"
@@ -45,18 +46,7 @@ func addedTwice(base, side, merged []byte) bool {
 		}
 		return len(one) == len(two)
 	case side[0] == '[':
-		was, one, two := elements(base), elements(side), elements(merged)
-		for i := range one {
-			// What it was may have stood elsewhere.
-			known := false
-			for _, base := range append(was, nil) {
-				known = known || len(one) == len(two) && addedTwice(base, one[i], two[i])
-			}
-			if !known {
-				return false
-			}
-		}
-		return true
+		return elementsAddedTwice(elements(base), elements(side), elements(merged))
 	}
 	if len(base) == 0 {
 		base = []byte("0")
@@ -65,6 +55,21 @@ func addedTwice(base, side, merged []byte) bool {
 	one, ok2 := new(big.Rat).SetString(string(side))
 	two, ok3 := new(big.Rat).SetString(string(merged))
 	return ok1 && ok2 && ok3 && new(big.Rat).Add(one, one).Cmp(new(big.Rat).Add(two, was)) == 0
+}
+
+// elementsAddedTwice is addedTwice for arrays. What an element was may have stood
+// elsewhere, or not at all.
+func elementsAddedTwice(base, side, merged [][]byte) bool {
+	if len(side) != len(merged) {
+		return false
+	}
+	base = append(base, nil)
+	for i := range side {
+		if !slices.ContainsFunc(base, func(was []byte) bool { return addedTwice(was, side[i], merged[i]) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // members is what an object has by name; of several with one name the first.
