@@ -384,22 +384,6 @@ func (w *worker) unstorable(r *record.Record, err error) record.DeadLetter {
 	}
 }
 
-// putKeyed stores what the prepared records set. Counters, messages, dead letters
-// and what plugins keep go first: after a crash in between the batch comes again,
-// raises a message again, with its id, and loses nothing. The position is stored
-// with the values, so that none is put twice.
-func (w *worker) putKeyed(ctx context.Context, g *store.Group) error {
-	position := g.Position
-	g.Position = nil
-	if err := appendAndWait(ctx, w.pipeline.lane, g); err != nil {
-		w.pipeline.keys.undo()
-		return err
-	}
-	w.pipeline.keys.keep(g)
-	refused, err := w.pipeline.keyed.PutAll(ctx, w.items, w.source.name, position)
-	return errors.Join(append(refused, err)...) // nothing is refused: all was checked
-}
-
 // apiServer serves the HTTP API.
 type apiServer struct {
 	listener net.Listener

@@ -29,7 +29,8 @@ type keyedEdge struct {
 	stop func()
 }
 
-func startKeyedEdge(t *testing.T, id, leaf, dir, pipeline string) *keyedEdge {
+// openKeyedEdge opens an edge with a keyed store, and does not run it.
+func openKeyedEdge(t *testing.T, id, leaf, dir, pipeline string) *Engine {
 	t.Helper()
 	text := fmt.Sprintf(`
 edge {
@@ -51,6 +52,12 @@ remote "nats" "hub" {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e
+}
+
+func startKeyedEdge(t *testing.T, id, leaf, dir, pipeline string) *keyedEdge {
+	t.Helper()
+	e := openKeyedEdge(t, id, leaf, dir, pipeline)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

@@ -77,6 +77,20 @@ func (k *pluginKeys) read(lane *store.Lane) error {
 	return err
 }
 
+// reread begins anew with what the lane has. The caller holds the keys.
+func (k *keys) reread(lane *store.Lane) {
+	if k == nil {
+		return
+	}
+	for plugin, pk := range k.of {
+		read := &pluginKeys{state: pk.state, kv: wasm.NewKV(int(plugin.Limits().KV))}
+		if err := read.read(lane); err != nil { // openKeys has reported it
+			read.kv, read.anew = wasm.NewKV(int(plugin.Limits().KV)), true
+		}
+		*pk = *read
+	}
+}
+
 func (e *Engine) reportLostKeys(ctx context.Context, p *pipeline, plugin string, cause error) error {
 	text := fmt.Sprintf("the keys of plugin %s are lost: %v", plugin, cause)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s", p.cfg.Name, p.lane.Last(), text))

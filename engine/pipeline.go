@@ -32,6 +32,7 @@ type pipeline struct {
 	transforms []transform
 	sources    []*source
 	keyed      *keyed.Store // nil: its records follow one another
+	besides    besides      // of a keyed one
 	keys       *keys        // what its plugins keep; nil: they keep nothing
 	collecting *task        // its sources
 	failed     error        // why collecting has ended
@@ -196,6 +197,9 @@ func (e *Engine) runSource(ctx, hard context.Context, p *pipeline, s *source) er
 }
 
 func (e *Engine) runSourceOnce(ctx, hard context.Context, p *pipeline, s *source) error {
+	if err := e.finishKeyed(ctx, p); err != nil {
+		return err
+	}
 	w := newWorker(ctx, e, p, s)
 	done := make(chan struct{})
 	go func() {

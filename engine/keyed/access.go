@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -144,11 +145,19 @@ func Check(i Item) error {
 	return err
 }
 
-// PutAll stores values, all with one flush, and with them where their source
-// continues; position may be nil. Items that cannot be stored have their reason
-// in refused, at their place, and the others are stored. What is on the disk
-// already when a source begins anew behind its position is not put twice.
-func (s *Store) PutAll(ctx context.Context, items []Item, source string, position json.RawMessage) (refused []error, err error) {
+// Source is what [Store.PutAll] stores of a source with its values.
+type Source struct {
+	Name string
+	// Position is where it continues, Beside what belongs to the values and is to be
+	// stored elsewhere after them. What is nil stays as it is.
+	Position, Beside json.RawMessage
+}
+
+// PutAll stores values, all with one flush, and with them what is to be kept of
+// their source. Items that cannot be stored have their reason in refused, at their
+// place, and the others are stored. What is on the disk already when a source begins
+// anew behind its position is not put twice.
+func (s *Store) PutAll(ctx context.Context, items []Item, source Source) (refused []error, err error) {
 	values := make([]*Value, len(items))
 	refused = make([]error, len(items))
 	for i, item := range items {
@@ -165,8 +174,11 @@ func (s *Store) PutAll(ctx context.Context, items []Item, source string, positio
 				return err
 			}
 		}
-		if position != nil {
-			tx.Put(s.name(kindSource, source), position)
+		if source.Position != nil {
+			tx.Put(s.name(kindSource, source.Name), source.Position)
+		}
+		if source.Beside != nil {
+			tx.Put(s.name(kindBeside, source.Name), source.Beside)
 		}
 		return nil
 	})
@@ -177,6 +189,15 @@ func (s *Store) PutAll(ctx context.Context, items []Item, source string, positio
 // beginning.
 func (s *Store) SourcePosition(ctx context.Context, source string) (json.RawMessage, error) {
 	return s.table.Get(ctx, s.name(kindSource, source))
+}
+
+// BesideSources lists the sources that have come with something beside when the
+// store was opened.
+func (s *Store) BesideSources() []string { return slices.Sorted(maps.Keys(s.beside)) }
+
+// Beside returns what the newest values of a source came with; nil: nothing yet.
+func (s *Store) Beside(ctx context.Context, source string) (json.RawMessage, error) {
+	return s.table.Get(ctx, s.name(kindBeside, source))
 }
 
 // put makes a change in a transaction.

@@ -166,6 +166,7 @@ type Store struct {
 	counts  counts
 	begun   map[string]bool    // keys of which an attempt may be at the hub
 	decided map[string]decided // what led to such an attempt, by key
+	beside  map[string]bool    // sources; fixed once the store is open
 	meta    meta
 	sorted  []string // the keys that are there, when it is not nil
 	first   uint64   // number of the oldest journal entry
@@ -216,6 +217,7 @@ const (
 	kindJournal = "j"
 	kindMeta    = "m"
 	kindSource  = "p"
+	kindBeside  = "b"
 )
 
 func newStore(o Options) (*Store, error) {
@@ -246,7 +248,7 @@ func newStore(o Options) (*Store, error) {
 	}
 	return &Store{
 		opts: o, log: o.Logger, clock: &Clock{now: o.Now, skew: o.Skew}, epoch: hex.EncodeToString(epoch[:]),
-		index: map[string]info{}, begun: map[string]bool{}, decided: map[string]decided{}, first: 1, next: 1,
+		index: map[string]info{}, begun: map[string]bool{}, decided: map[string]decided{}, beside: map[string]bool{}, first: 1, next: 1,
 	}, nil
 }
 
@@ -273,6 +275,8 @@ func (s *Store) load(rest string, value []byte) error {
 		}
 		s.seq = max(s.seq, s.meta.Seq)
 		s.clock.Observe(s.meta.HLC)
+	case kindBeside:
+		s.beside[name] = true
 	case kindJournal:
 		n, err := journalNumber(name)
 		if err != nil {
