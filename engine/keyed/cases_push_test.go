@@ -251,14 +251,14 @@ func hot(t *testing.T, h *testHub, devices, times int) {
 	}
 	for range times {
 		for _, o := range stores {
-			one := &testEdge{t: t, id: o.Device, store: e.stores.Store(o.Name)}
+			one := &testEdge{t: t, id: o.Device, store: e.stores.Store(o.Name), opts: e.opts}
 			one.add(key, 1)
 		}
 	}
 	want := fmt.Sprint(devices * times)
 	eventually(t, "every edge has the sum "+want, func() bool {
 		for _, o := range stores {
-			one := &testEdge{t: t, id: o.Device, store: e.stores.Store(o.Name)}
+			one := &testEdge{t: t, id: o.Device, store: e.stores.Store(o.Name), opts: e.opts}
 			if s := one.store.Status(); s.Pending > 0 || one.get(key) != want {
 				return false
 			}
