@@ -67,7 +67,7 @@ func (r *rig) offline(do func(*engine.Store)) {
 // kept are the ids that the store has of a pipeline.
 func kept(t *testing.T, s *engine.Store, pipeline string) (ids []string) {
 	t.Helper()
-	err := s.Records(t.Context(), pipeline, func(f *store.Found) error {
+	err := s.Records(t.Context(), pipeline, nil, func(f *store.Found) error {
 		var r struct{ ID string }
 		err := json.Unmarshal(f.Data, &r)
 		ids = append(ids, r.ID)
@@ -123,7 +123,7 @@ pipeline "quick" {
 		if diff := cmp.Diff(numbered("s", 50), kept(t, s, "stays")); diff != "" || len(kept(t, s, "goes")) > 0 {
 			t.Errorf("kept (-want +got):\n%s\nand %v", diff, kept(t, s, "goes"))
 		}
-		v, err := s.Verify(t.Context())
+		v, err := s.Verify(t.Context(), nil)
 		if err != nil || v.Damaged != 0 {
 			t.Errorf("verify says %+v, %v", v, err)
 		}
@@ -223,7 +223,7 @@ pipeline "stays" {
 		}
 		check(pipelineStatus(t, st, "goes"), 20)
 		check(pipelineStatus(t, st, "stays"), 30)
-		if v, err := s.Verify(t.Context()); err != nil || v.Damaged != 0 {
+		if v, err := s.Verify(t.Context(), nil); err != nil || v.Damaged != 0 {
 			t.Errorf("verify says %+v, %v", v, err)
 		}
 	})
