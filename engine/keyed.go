@@ -242,7 +242,7 @@ func (e *Engine) openKeyedSyncs(context.Context) error {
 				return err
 			}
 			e.keyed.syncs[p.cfg.Name] = keyed.NewSync(keyed.SyncOptions{
-				Store: p.keyed, Hub: hub, WaitUp: r.monitor.WaitUp, Logger: e.log.With("part", "keyed", "remote", r.cfg.Name),
+				Store: p.keyed, Hub: r.rate.Keyed(hub), WaitUp: r.monitor.WaitUp, Logger: e.log.With("part", "keyed", "remote", r.cfg.Name),
 			})
 		}
 	}
