@@ -79,6 +79,10 @@ func checkArg(a *Arg) []error {
 	fault(a.Required && a.Default != "", "a required argument has a default")
 	texts := []Type{String, StringList}
 	fault(len(a.Enum) > 0 && !slices.Contains(append(texts, Resolvers), a.Type), "only a String, StringList or Resolvers has an Enum")
+	fault(len(a.Elsewhere) > 0 && len(a.Enum) == 0, "Elsewhere belongs to an Enum")
+	for value, why := range a.Elsewhere {
+		fault(slices.Contains(a.Enum, value) || !isSentence(why), "Elsewhere has %q: a value of the Enum, or with no sentence", value)
+	}
 	fault(a.Check != nil && !slices.Contains(texts, a.Type), "only a String or StringList has a Check")
 	fault(a.Result != expr.Any && a.Type != Expression, "only an Expression has a Result")
 	fault(a.Root != expr.None && a.Type != Expression, "only an Expression has a Root")
