@@ -36,21 +36,23 @@ type stateStore struct {
 }
 
 type savedPosition struct {
-	Epoch    string    `json:"epoch"`
-	Last     uint64    `json:"last"`
-	Total    uint64    `json:"total"`
-	Aside    uint64    `json:"aside,omitempty"`
-	Seq      uint64    `json:"seq,omitempty"`
-	Expired  uint64    `json:"expired,omitempty"`
-	Failed   uint64    `json:"failed,omitempty"`
-	LastSync time.Time `json:"last_sync,omitzero"`
+	Epoch      string    `json:"epoch"`
+	Last       uint64    `json:"last"`
+	Total      uint64    `json:"total"`
+	Aside      uint64    `json:"aside,omitempty"`
+	AsideSince time.Time `json:"aside_since,omitzero"`
+	Seq        uint64    `json:"seq,omitempty"`
+	Expired    uint64    `json:"expired,omitempty"`
+	Discarded  uint64    `json:"discarded,omitempty"`
+	Failed     uint64    `json:"failed,omitempty"`
+	LastSync   time.Time `json:"last_sync,omitzero"`
 	// LastError is empty when the last try went well.
 	LastError string `json:"last_error,omitempty"`
 	sync.Past
 }
 
 func (p *savedPosition) position() sync.Position {
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Failed: p.Failed, Seq: p.Seq}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, AsideSince: p.AsideSince, Expired: p.Expired, Discarded: p.Discarded, Failed: p.Failed, Seq: p.Seq}
 }
 
 // maxSavedError bounds an error as it is saved.
@@ -153,7 +155,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 			at, lastSync, lastErr := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
 			p := savedPosition{
-				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Failed: at.Failed, Seq: at.Seq,
+				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, AsideSince: at.AsideSince, Expired: at.Expired, Discarded: at.Discarded, Failed: at.Failed, Seq: at.Seq,
 				LastSync: lastSync, Past: f.Past(),
 			}
 			if lastErr != nil {

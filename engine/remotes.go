@@ -142,6 +142,9 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 		e.addFeeds(set, r, nil)
 		set.remotes = append(set.remotes, r)
 	}
+	for _, p := range set.pipelines { // the remotes know more exactly what was discarded
+		p.base, _, _ = e.counts(p)
+	}
 	return nil
 }
 

@@ -133,7 +133,13 @@ func TestDeliveryTellsOfTheFeed(t *testing.T) {
 	}
 	r.run()
 	r.untilTried(3)
-	// While it is tried once more there is no error.
+	for range 5 { // a new try asks for the position, and ends no trouble
+		progress := r.sender.Progress()
+		if _, _, err := f.Status(); err == nil {
+			t.Error("the status knows of no error while the hub takes nothing")
+		}
+		<-progress
+	}
 	r.until("the first tells of its tries", func() bool {
 		d, ok := f.Delivery(1)
 		return ok && d.Attempts >= 2 && !d.NextTry.IsZero() && strings.Contains(d.LastError, "maximum messages")
@@ -146,6 +152,9 @@ func TestDeliveryTellsOfTheFeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("everything is at the hub", r.drained)
+	if _, _, err := f.Status(); err != nil {
+		t.Errorf("after everything was taken the status has %v", err)
+	}
 	if d, ok := f.Delivery(150); ok {
 		t.Errorf("after it was taken: %+v", d)
 	}
