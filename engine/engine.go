@@ -20,6 +20,7 @@ import (
 	"github.com/edged/edged/engine/collect"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
+	"github.com/edged/edged/engine/guard"
 	"github.com/edged/edged/engine/queue"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
@@ -63,7 +64,7 @@ type Engine struct {
 	started time.Time
 	now     func() time.Time
 
-	disk     *diskGuard
+	disk     *guard.Guard
 	broker   *broker.Broker
 	nc       *nats.Conn
 	records  *store.Log
@@ -175,8 +176,9 @@ func (e *Engine) onClose(name string, f func(ctx context.Context) error) {
 }
 
 func (e *Engine) openDisk(context.Context) error {
-	e.disk = newDiskGuard(e.dataDir, e.config().Edge.MaxBytes, e.log.With("part", "disk"))
-	e.disk.intact = e.intact
+	e.disk = guard.New(guard.Options{
+		Dir: e.dataDir, MaxBytes: e.config().Edge.MaxBytes, Taker: "the edge", Logger: e.log.With("part", "disk"), Intact: e.intact,
+	})
 	return nil
 }
 
@@ -208,7 +210,6 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.disk.broker = e.broker
 	e.onClose("broker", func(context.Context) error { return e.broker.Close() })
 	if e.nc, err = e.broker.Connect("edged"); err != nil {
 		return err
@@ -224,14 +225,14 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.gate, Flush: e.broker.FlushStream,
+		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.Gate(), Flush: e.broker.FlushStream,
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("record store", e.records.Close)
 	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
-		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.Gate(), Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
@@ -269,7 +270,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return e.queue.Move(ctx, e.records) },
-		e.disk.run,
+		func(ctx context.Context) error { return e.disk.Run(ctx, e.broker) },
 	} {
 		parts.Go(func() {
 			if err := part(background); err != nil {

@@ -206,7 +206,7 @@ func (e *Engine) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if level, _ := e.disk.gate.State(); level == store.GateShut {
+		if level, _ := e.disk.Gate().State(); level == store.GateShut {
 			continue // the guard tells of it, and looks after it
 		}
 		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))

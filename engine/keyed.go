@@ -140,7 +140,7 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 	return keyed.Options{
 		Name: p.Name, Device: e.config().Edge.DeviceID, Schema: uint64(k.Schema), Interest: k.Interest,
 		Skew: k.MaxSkew, JournalEntries: k.Journal, Now: e.now, Logger: e.log.With("part", "keyed", "pipeline", p.Name),
-		Writable: func() error { _, why := e.disk.gate.State(); return why },
+		Writable: func() error { _, why := e.disk.Gate().State(); return why },
 		Chain: func(dataType string) []keyed.Resolver {
 			if c, ok := chains[dataType]; ok {
 				return c

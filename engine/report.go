@@ -93,7 +93,7 @@ func (e *Engine) Status() Status {
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
 		Storage: StorageStatus{MaxBytes: uint64(max(e.config().Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
 	}
-	if _, why := e.disk.gate.State(); why != nil {
+	if _, why := e.disk.Gate().State(); why != nil {
 		s.Storage.Trouble = why.Error()
 	}
 	var base Counts
