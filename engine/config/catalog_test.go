@@ -36,7 +36,7 @@ func TestCheckCatalogFindsFaults(t *testing.T) {
 		"Elsewhere belongs": func(s *config.Spec) {
 			s.Args = []config.Arg{{Name: "a", Doc: "A.", Elsewhere: map[string]string{"x": "It is there."}}}
 		},
-		`Elsewhere has "x"`: func(s *config.Spec) {
+		"Elsewhere has a value": func(s *config.Spec) {
 			s.Args = []config.Arg{{Name: "a", Doc: "A.", Enum: []string{"x"}, Elsewhere: map[string]string{"x": "It is there."}}}
 		},
 		"has a Check": func(s *config.Spec) {
