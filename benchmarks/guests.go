@@ -49,8 +49,12 @@ func languages() []language {
 
 const extismModule = "benchmarks/guests/extism/fahrenheit.wasm"
 
-// guestSlice is how long one run of a guest takes.
-const guestSlice = 300 * time.Millisecond
+// guestSlice is how long one run of a guest takes, and guestRuns how many there
+// are of each: short and many, so that what else the machine does meets all alike.
+const (
+	guestSlice = 15 * time.Millisecond
+	guestRuns  = 60
+)
 
 // guests measures the same transform in every language of the SDKs, metered and
 // not; and beside native Go, and as a guest of the Extism ABI in our host and in
@@ -115,7 +119,7 @@ func (w *Workload) addLanguage(ctx context.Context, b *bench, l language, code [
 	records := guestRecords(64)
 	for round := range 2*b.rounds - 1 {
 		found, err := plugindev.Measure(ctx, plugindev.BenchOptions{
-			Module: &plugindev.Module{Name: "fahrenheit", Code: code}, Records: records, Slice: b.guestSlice(), Runs: 3,
+			Module: &plugindev.Module{Name: "fahrenheit", Code: code}, Records: records, Slice: b.guestSlice(), Runs: b.guestRuns(),
 		})
 		if err != nil {
 			return err
@@ -145,6 +149,13 @@ func (b *bench) guestSlice() time.Duration {
 		return 5 * time.Millisecond
 	}
 	return guestSlice
+}
+
+func (b *bench) guestRuns() int {
+	if b.settle == 0 {
+		return 3
+	}
+	return guestRuns
 }
 
 func guestRecords(n int) []record.Record {

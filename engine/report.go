@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
@@ -226,21 +228,47 @@ func (e *Engine) unmoved(messages uint64) uint64 {
 	return messages - min(messages, taken)
 }
 
-// Summary returns the totals. It audits the hubs that can be asked; ctx bounds
-// how long that may take.
+// connectGrace is how long after its start an edge waits for its hubs before it
+// sums up: a run that has nothing to send is through before a leaf node joins.
+const connectGrace = 5 * time.Second
+
+// awaitHubs waits until all hubs can be asked, at most until the given time.
+func (e *Engine) awaitHubs(ctx context.Context, until time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for _, r := range e.remotes() {
+		for !r.remote.Reachable() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Summary returns the totals. It audits the hubs that can be asked, and within
+// the first seconds of a run waits for them; ctx bounds how long that may take.
 func (e *Engine) Summary(ctx context.Context) Summary {
 	st := e.Status()
 	s := Summary{Counts: st.Totals, ThisRun: st.ThisRun, Waiting: st.Waiting, ElapsedSeconds: st.Time.Sub(st.Started).Seconds()}
+	e.awaitHubs(ctx, st.Started.Add(connectGrace))
 	a, err := e.Audit(ctx)
 	asked := 0
-	s.Audited = err == nil
+	if err != nil {
+		s.NotAudited = err.Error()
+	}
 	for _, row := range a.Pipelines {
-		s.Audited = s.Audited && row.Error == ""
+		if row.Error != "" && s.NotAudited == "" {
+			s.NotAudited = fmt.Sprintf("%s: %s", row.Remote, row.Error)
+		}
 		if !row.NoLedger {
 			asked++
 		}
 	}
-	s.Audited, s.NoLedger = s.Audited && asked > 0, asked < len(a.Pipelines)
+	s.Audited, s.NoLedger = s.NotAudited == "" && asked > 0, asked < len(a.Pipelines)
 	if s.Audited {
 		s.Gaps, s.Duplicates = a.Gaps+a.Damaged, a.Duplicates
 	}

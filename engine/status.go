@@ -176,6 +176,8 @@ type Summary struct {
 	// Audited is false when a hub could not be asked or no remote has a ledger;
 	// Gaps and Duplicates then say nothing.
 	Audited bool `json:"audited"`
+	// NotAudited is why a hub could not be asked.
+	NotAudited string `json:"not_audited,omitempty"`
 	// NoLedger says that some remote keeps no ledger, so that the audit says
 	// nothing of it.
 	NoLedger bool `json:"no_ledger,omitempty"`

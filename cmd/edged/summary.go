@@ -69,10 +69,10 @@ func conclusion(s engine.Summary) []string {
 		says = append(says, fmt.Sprintf("%s for the link; the next run sends them.", wait(s.Waiting)))
 	}
 	switch {
+	case s.NotAudited != "":
+		says = append(says, fmt.Sprintf("Not audited: a hub could not be asked (%s). Run 'edged audit' when it is online.", s.NotAudited))
 	case !s.Audited && s.NoLedger:
 		says = append(says, "Not audited: an HTTP API keeps no ledger; what it acknowledged counts as synced.")
-	case !s.Audited:
-		says = append(says, "Not audited: a hub could not be asked. Run 'edged audit' when it is online.")
 	case s.Gaps > 0 || s.Duplicates > 0:
 		says = append(says, fmt.Sprintf("The audit found %s and %s: 'edged audit' prints the ranges.",
 			plural(s.Gaps, "gap"), plural(s.Duplicates, "duplicate")))

@@ -57,11 +57,11 @@ func TestConclusion(t *testing.T) {
 			},
 		},
 		"second run, link still down": {
-			engine.Summary{Counts: waiting, Waiting: 18760},
+			engine.Summary{Counts: waiting, Waiting: 18760, NotAudited: "hub: the leaf node is not connected"},
 			[]string{
 				"Nothing new: 18,760 records were collected and stored by an earlier run.",
 				"18,760 records and messages wait for the link; the next run sends them.",
-				"Not audited: a hub could not be asked. Run 'edged audit' when it is online.",
+				"Not audited: a hub could not be asked (hub: the leaf node is not connected). Run 'edged audit' when it is online.",
 			},
 		},
 		"nothing at all": {

@@ -17,6 +17,16 @@ import (
 // end in the dead letters for it.
 const instructionsPerMicrosecond = 20
 
+// The time that is left decides how much a guest is granted before it asks again:
+// a quarter of what the slowest machine does in it, so that one whose every
+// instruction waits for memory does not miss its deadline by much, between
+// [meter.Slice] and maxSlice. While a slice lasts the guest cannot be preempted,
+// and a garbage collection waits for it: 400,000 take 0.1 ms.
+const (
+	sliceShare = 4
+	maxSlice   = 8 * meter.Slice
+)
+
 // allowance bounds what a guest may do from begin on. Fuel is about an
 // instruction; what imported functions do for the guest is charged, too.
 type allowance struct {
@@ -38,9 +48,10 @@ type allowance struct {
 // not 0. The guest starts with the first slice, so that what it uses does not
 // depend on what the call before has left.
 func (inst *instance) begin(ctx context.Context, limit time.Duration, budget int64) {
-	inst.allowance = allowance{ctx: ctx, limit: limit, deadline: time.Now().Add(limit), budget: budget}
+	now := time.Now()
+	inst.allowance = allowance{ctx: ctx, limit: limit, deadline: now.Add(limit), budget: budget}
 	if inst.fuel != nil {
-		inst.fuel.Set(uint64(inst.allowance.slice(0)))
+		inst.fuel.Set(uint64(inst.allowance.slice(0, now)))
 	}
 }
 
@@ -54,8 +65,9 @@ func (inst *instance) used() int64 {
 }
 
 // slice grants the next slice to a guest that has used as much.
-func (a *allowance) slice(used int64) int64 {
-	next := int64(meter.Slice)
+func (a *allowance) slice(used int64, now time.Time) int64 {
+	ahead := a.deadline.Sub(now).Microseconds() * instructionsPerMicrosecond
+	next := max(min(ahead/sliceShare, maxSlice), meter.Slice)
 	if a.budget > 0 {
 		next = min(next, a.budget-a.charged-used)
 	}
@@ -74,12 +86,13 @@ func (s stopped) Unwrap() error { return s.err }
 // what its last step took too much.
 func (a *allowance) refill(left int64) int64 {
 	used := a.granted - left
-	a.check(used)
-	return a.slice(used)
+	now := time.Now()
+	a.check(used, now)
+	return a.slice(used, now)
 }
 
 // check stops a guest that has used up what it may.
-func (a *allowance) check(used int64) {
+func (a *allowance) check(used int64, now time.Time) {
 	total := used + a.charged
 	if a.ctx.Err() != nil {
 		panic(stopped{context.Cause(a.ctx)})
@@ -87,7 +100,7 @@ func (a *allowance) check(used int64) {
 	if a.budget > 0 && total > a.budget {
 		panic(stopped{faultf(FaultFuel, "it used up its %d units of fuel", a.budget)})
 	}
-	if total > a.limit.Microseconds()*instructionsPerMicrosecond && time.Now().After(a.deadline) {
+	if total > a.limit.Microseconds()*instructionsPerMicrosecond && now.After(a.deadline) {
 		panic(stopped{faultf(FaultTime, "it took longer than %s", a.limit)})
 	}
 }
@@ -108,7 +121,7 @@ func (inst *instance) charge(fuel int64) {
 	if inst.fuel != nil {
 		used -= int64(inst.fuel.Get())
 	}
-	a.check(used)
+	a.check(used, time.Now())
 }
 
 // defineMeter makes the function that rewritten modules import.

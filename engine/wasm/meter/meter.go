@@ -31,7 +31,8 @@ const (
 // call and finds after it is what the call took.
 const ExportName = "edged_meter_fuel"
 
-// Slice is how much fuel the host should hand out at a time.
+// Slice is the least fuel that the host should hand out at a time; more, while
+// the guest's deadline is far.
 const Slice = 50000
 
 // MaxTable bounds the elements of a module's table, which lie on the host's
