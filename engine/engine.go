@@ -65,6 +65,7 @@ type Engine struct {
 	now     func() time.Time
 
 	disk     *guard.Guard
+	hubs     map[string]string // where the embedded hubs listen, by remote
 	broker   *broker.Broker
 	nc       *nats.Conn
 	records  *store.Log
@@ -90,9 +91,11 @@ type Engine struct {
 type setup struct {
 	cfg       *config.Config
 	trust     wasm.Trust
-	plugins   map[string]*loadedPlugin // those that no pipeline has for its own
+	plugins   map[string]*loadedPlugin   // those that no pipeline has for its own
+	resolvers map[string]*loadedResolver // of the keyed stores, by the name they are written with
 	pipelines []*pipeline
 	remotes   []*remote
+	syncs     []*keyedSync
 }
 
 func (e *Engine) config() *config.Config { return e.setup.Load().cfg }
@@ -128,7 +131,7 @@ func Builtins() []string { return plugins.Names() }
 // load, an unreadable file), the error is an hcl.Diagnostics.
 func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err error) {
 	e := &Engine{opts: opts, log: opts.Logger, now: opts.Host.Now}
-	e.setup.Store(&setup{cfg: cfg})
+	e.setup.Store(&setup{cfg: cfg, resolvers: map[string]*loadedResolver{}})
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -157,8 +160,8 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.settleDamage,  // what could not be read of it any more
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
-		e.openKeyed,     // with plugins that resolve conflicts
 		e.openPipelines, // on plugins and store
+		e.openKeyed,     // for pipelines, with plugins that resolve conflicts
 		e.openRemotes,   // on pipelines and broker
 		e.openKeyedSyncs,
 		e.flushMeta,   // of the streams they have made
@@ -193,7 +196,10 @@ func (e *Engine) intact(ctx context.Context) (bool, error) {
 }
 
 func (e *Engine) openBroker(ctx context.Context) error {
-	links, err := e.openHubs(ctx)
+	if err := e.openHubs(ctx); err != nil {
+		return err
+	}
+	links, err := e.links(e.config())
 	if err != nil {
 		return err
 	}
@@ -282,7 +288,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { e.housekeep(background) })
-	e.runKeyed(background, &parts)
+	parts.Go(func() { e.serveKeyed(background) })
 
 	collecting, stopCollecting := context.WithCancel(ctx)
 	defer stopCollecting()
@@ -294,6 +300,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, r := range e.remotes() {
 		r.watching.wait()
 		r.sending.wait()
+	}
+	for _, k := range e.setup.Load().syncs {
+		k.running.wait()
 	}
 	parts.Wait()
 	return errors.Join(err, e.saveState(after), e.saveHighWater())

@@ -33,6 +33,7 @@ type stateStore struct {
 	kv    jetstream.KeyValue
 	mu    gosync.Mutex
 	saved map[string]savedPosition
+	met   map[string]bool // which feeds this process has asked their remote about
 }
 
 type savedPosition struct {
@@ -71,7 +72,7 @@ func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stateStore{kv: kv, saved: saved}, nil
+	return &stateStore{kv: kv, saved: saved, met: map[string]bool{}}, nil
 }
 
 // readState reads every saved position, by its key.
@@ -111,11 +112,25 @@ func stateKey(remote string, kind sync.Kind, lane string) string {
 func (s *stateStore) recall(remote string, f *sync.Feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
+	key := stateKey(remote, f.Kind, f.Lane.Name())
+	p := s.saved[key]
+	f.Met = s.met[key]
 	if p.Epoch == epochOf(f.Lane) {
 		f.Known, f.Past = p.position(), p.Past
 	}
 	f.LastSync, f.LastError = p.LastSync, p.LastError
+}
+
+// meet remembers which feeds of a remote have asked it. That is true of those that
+// come in their place, also when the remote was gone in between.
+func (s *stateStore) meet(r *remote) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range r.feeds {
+		if f.Met() {
+			s.met[stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())] = true
+		}
+	}
 }
 
 // epochOf is the epoch of a lane's newest era.
