@@ -65,6 +65,7 @@ format: # fails with the list of files that gofmt would change
 .PHONY: lint
 lint: $(GOLANGCI) ## Run golangci-lint as pinned here (the first run builds it)
 	$(GOLANGCI) run ./...
+	cd benchmarks && ../$(GOLANGCI) run ./...
 
 # From source through the Go module proxy: checked by the checksum database,
 # and built with the Go version that it will read.

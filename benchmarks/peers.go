@@ -151,7 +151,7 @@ func sqliteArm(ctx context.Context, a *armRun) (took time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer insert.Close() //nolint:errcheck // the database is closed next, and tells
+	defer insert.Close()
 	start := time.Now()
 	for _, line := range lines {
 		if _, err := insert.ExecContext(ctx, line); err != nil {
@@ -218,8 +218,11 @@ func packedArm(ctx context.Context, a *armRun) (time.Duration, error) {
 			Seq   uint64              `json:"seq"`
 			Error *jetstream.APIError `json:"error"`
 		}
-		if err := json.Unmarshal(answer.Data, &ack); err != nil || ack.Error != nil || ack.Seq == 0 {
-			return 0, fmt.Errorf("publishing: %v %v", err, ack.Error)
+		if err := json.Unmarshal(answer.Data, &ack); err != nil {
+			return 0, fmt.Errorf("publishing: %w", err)
+		}
+		if ack.Error != nil || ack.Seq == 0 {
+			return 0, fmt.Errorf("publishing: answered %s", answer.Data)
 		}
 	}
 	took := time.Since(start)

@@ -43,7 +43,7 @@ func watchProcess(exited func(error), binary string, args ...string) (*process, 
 	}
 	go func() {
 		err := p.cmd.Wait()
-		exited(fmt.Errorf("edged ended (%v)\n%s", err, p.stderr.String()))
+		exited(p.ended(err))
 		p.done <- err
 	}()
 	return p, nil
@@ -94,12 +94,20 @@ func (p *process) until(ctx context.Context, dataDir string, ok func(engine.Stat
 	}
 }
 
+// ended is the error of a process that ended too early, with what it said.
+func (p *process) ended(err error) error {
+	if err == nil {
+		return fmt.Errorf("edged ended\n%s", p.stderr.String())
+	}
+	return fmt.Errorf("edged ended: %w\n%s", err, p.stderr.String())
+}
+
 // pause waits, and returns an error when the process or ctx ends meanwhile.
 func (p *process) pause(ctx context.Context, d time.Duration) error {
 	select {
 	case err := <-p.done:
 		p.done <- err
-		return fmt.Errorf("edged ended (%v)\n%s", err, p.stderr.String())
+		return p.ended(err)
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(d):

@@ -128,7 +128,7 @@ var ErrStaleConflict = keyed.ErrStale
 // ResolveConflict settles a conflict as a person has decided; see
 // [keyed.Store.Resolve].
 func (e *Engine) ResolveConflict(ctx context.Context, c ConflictChoice) error {
-	s := e.keyed.store(c.Pipeline)
+	s := e.Keyed(c.Pipeline)
 	if s == nil {
 		return fmt.Errorf("the pipeline %q keeps no keyed records", c.Pipeline)
 	}
@@ -137,13 +137,6 @@ func (e *Engine) ResolveConflict(ctx context.Context, c ConflictChoice) error {
 		e.log.Info("a conflict was settled by a person", "pipeline", c.Pipeline, "key", c.Key, "take", c.Take)
 	}
 	return err
-}
-
-func (e *Engine) keyedList() []*keyed.Store {
-	if e.keyed == nil {
-		return nil
-	}
-	return e.keyed.list
 }
 
 // answerConflicts adds the endpoints of this file.

@@ -53,6 +53,9 @@ func (e *Engine) begin(c *crew) {
 	for _, r := range set.remotes {
 		r.start(c)
 	}
+	for _, k := range set.syncs {
+		k.start(c)
+	}
 	for _, p := range set.pipelines {
 		e.startPipeline(c, p)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/edged/edged/engine/collect"
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
+	"github.com/edged/edged/engine/guard"
 	"github.com/edged/edged/engine/queue"
 	"github.com/edged/edged/engine/store"
 	"github.com/edged/edged/engine/sync"
@@ -63,7 +64,8 @@ type Engine struct {
 	started time.Time
 	now     func() time.Time
 
-	disk     *diskGuard
+	disk     *guard.Guard
+	hubs     map[string]string // where the embedded hubs listen, by remote
 	broker   *broker.Broker
 	nc       *nats.Conn
 	records  *store.Log
@@ -89,9 +91,11 @@ type Engine struct {
 type setup struct {
 	cfg       *config.Config
 	trust     wasm.Trust
-	plugins   map[string]*loadedPlugin // those that no pipeline has for its own
+	plugins   map[string]*loadedPlugin   // those that no pipeline has for its own
+	resolvers map[string]*loadedResolver // of the keyed stores, by the name they are written with
 	pipelines []*pipeline
 	remotes   []*remote
+	syncs     []*keyedSync
 }
 
 func (e *Engine) config() *config.Config { return e.setup.Load().cfg }
@@ -127,7 +131,7 @@ func Builtins() []string { return plugins.Names() }
 // load, an unreadable file), the error is an hcl.Diagnostics.
 func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err error) {
 	e := &Engine{opts: opts, log: opts.Logger, now: opts.Host.Now}
-	e.setup.Store(&setup{cfg: cfg})
+	e.setup.Store(&setup{cfg: cfg, resolvers: map[string]*loadedResolver{}})
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -156,8 +160,8 @@ func Open(ctx context.Context, cfg *config.Config, opts Options) (_ *Engine, err
 		e.settleDamage,  // what could not be read of it any more
 		e.checkStore,    // against what was acknowledged, as far as is known outside it
 		e.openPlugins,   // compiled into the data directory
-		e.openKeyed,     // with plugins that resolve conflicts
 		e.openPipelines, // on plugins and store
+		e.openKeyed,     // for pipelines, with plugins that resolve conflicts
 		e.openRemotes,   // on pipelines and broker
 		e.openKeyedSyncs,
 		e.flushMeta,   // of the streams they have made
@@ -175,8 +179,9 @@ func (e *Engine) onClose(name string, f func(ctx context.Context) error) {
 }
 
 func (e *Engine) openDisk(context.Context) error {
-	e.disk = newDiskGuard(e.dataDir, e.config().Edge.MaxBytes, e.log.With("part", "disk"))
-	e.disk.intact = e.intact
+	e.disk = guard.New(guard.Options{
+		Dir: e.dataDir, MaxBytes: e.config().Edge.MaxBytes, Taker: "the edge", Logger: e.log.With("part", "disk"), Intact: e.intact,
+	})
 	return nil
 }
 
@@ -191,7 +196,10 @@ func (e *Engine) intact(ctx context.Context) (bool, error) {
 }
 
 func (e *Engine) openBroker(ctx context.Context) error {
-	links, err := e.openHubs(ctx)
+	if err := e.openHubs(ctx); err != nil {
+		return err
+	}
+	links, err := e.links(e.config())
 	if err != nil {
 		return err
 	}
@@ -208,7 +216,6 @@ func (e *Engine) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.disk.broker = e.broker
 	e.onClose("broker", func(context.Context) error { return e.broker.Close() })
 	if e.nc, err = e.broker.Connect("edged"); err != nil {
 		return err
@@ -224,14 +231,14 @@ func (e *Engine) openStore(ctx context.Context) error {
 	var err error
 	e.records, err = store.Open(ctx, e.nc, store.Options{
 		Stream: recordStream, Subject: recordSubject, Logger: e.log.With("part", "store"),
-		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.gate, Flush: e.broker.FlushStream,
+		MaxBytes: budgetOfRecords(e.config()), Gate: e.disk.Gate(), Flush: e.broker.FlushStream,
 	})
 	if err != nil {
 		return err
 	}
 	e.onClose("record store", e.records.Close)
 	e.queue, err = queue.Open(ctx, e.nc, queue.Options{
-		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.gate, Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
+		QueueBytes: budget / queueShare, DeadLetterBytes: budget / deadLetterShare, Gate: e.disk.Gate(), Flush: e.broker.FlushStream, Logger: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
@@ -269,7 +276,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return e.queue.Move(ctx, e.records) },
-		e.disk.run,
+		func(ctx context.Context) error { return e.disk.Run(ctx, e.broker) },
 	} {
 		parts.Go(func() {
 			if err := part(background); err != nil {
@@ -281,7 +288,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { e.housekeep(background) })
-	e.runKeyed(background, &parts)
+	parts.Go(func() { e.serveKeyed(background) })
 
 	collecting, stopCollecting := context.WithCancel(ctx)
 	defer stopCollecting()
@@ -293,6 +300,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, r := range e.remotes() {
 		r.watching.wait()
 		r.sending.wait()
+	}
+	for _, k := range e.setup.Load().syncs {
+		k.running.wait()
 	}
 	parts.Wait()
 	return errors.Join(err, e.saveState(after), e.saveHighWater())

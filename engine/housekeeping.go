@@ -33,24 +33,27 @@ type stateStore struct {
 	kv    jetstream.KeyValue
 	mu    gosync.Mutex
 	saved map[string]savedPosition
+	met   map[string]bool // which feeds this process has asked their remote about
 }
 
 type savedPosition struct {
-	Epoch    string    `json:"epoch"`
-	Last     uint64    `json:"last"`
-	Total    uint64    `json:"total"`
-	Aside    uint64    `json:"aside,omitempty"`
-	Seq      uint64    `json:"seq,omitempty"`
-	Expired  uint64    `json:"expired,omitempty"`
-	Failed   uint64    `json:"failed,omitempty"`
-	LastSync time.Time `json:"last_sync,omitzero"`
+	Epoch      string    `json:"epoch"`
+	Last       uint64    `json:"last"`
+	Total      uint64    `json:"total"`
+	Aside      uint64    `json:"aside,omitempty"`
+	AsideSince time.Time `json:"aside_since,omitzero"`
+	Seq        uint64    `json:"seq,omitempty"`
+	Expired    uint64    `json:"expired,omitempty"`
+	Discarded  uint64    `json:"discarded,omitempty"`
+	Failed     uint64    `json:"failed,omitempty"`
+	LastSync   time.Time `json:"last_sync,omitzero"`
 	// LastError is empty when the last try went well.
 	LastError string `json:"last_error,omitempty"`
 	sync.Past
 }
 
 func (p *savedPosition) position() sync.Position {
-	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, Expired: p.Expired, Failed: p.Failed, Seq: p.Seq}
+	return sync.Position{Last: p.Last, Total: p.Total, Aside: p.Aside, AsideSince: p.AsideSince, Expired: p.Expired, Discarded: p.Discarded, Failed: p.Failed, Seq: p.Seq}
 }
 
 // maxSavedError bounds an error as it is saved.
@@ -69,7 +72,7 @@ func openState(ctx context.Context, nc *nats.Conn) (*stateStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stateStore{kv: kv, saved: saved}, nil
+	return &stateStore{kv: kv, saved: saved, met: map[string]bool{}}, nil
 }
 
 // readState reads every saved position, by its key.
@@ -109,11 +112,25 @@ func stateKey(remote string, kind sync.Kind, lane string) string {
 func (s *stateStore) recall(remote string, f *sync.Feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.saved[stateKey(remote, f.Kind, f.Lane.Name())]
+	key := stateKey(remote, f.Kind, f.Lane.Name())
+	p := s.saved[key]
+	f.Met = s.met[key]
 	if p.Epoch == epochOf(f.Lane) {
 		f.Known, f.Past = p.position(), p.Past
 	}
 	f.LastSync, f.LastError = p.LastSync, p.LastError
+}
+
+// meet remembers which feeds of a remote have asked it. That is true of those that
+// come in their place, also when the remote was gone in between.
+func (s *stateStore) meet(r *remote) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range r.feeds {
+		if f.Met() {
+			s.met[stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())] = true
+		}
+	}
 }
 
 // epochOf is the epoch of a lane's newest era.
@@ -153,7 +170,7 @@ func (e *Engine) saveState(ctx context.Context) error {
 			at, lastSync, lastErr := f.Status()
 			key := stateKey(r.cfg.Name, f.Feed.Kind, f.Feed.Lane.Name())
 			p := savedPosition{
-				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, Expired: at.Expired, Failed: at.Failed, Seq: at.Seq,
+				Epoch: epochOf(f.Feed.Lane), Last: at.Last, Total: at.Total, Aside: at.Aside, AsideSince: at.AsideSince, Expired: at.Expired, Discarded: at.Discarded, Failed: at.Failed, Seq: at.Seq,
 				LastSync: lastSync, Past: f.Past(),
 			}
 			if lastErr != nil {
@@ -204,7 +221,7 @@ func (e *Engine) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if level, _ := e.disk.gate.State(); level == store.GateShut {
+		if level, _ := e.disk.Gate().State(); level == store.GateShut {
 			continue // the guard tells of it, and looks after it
 		}
 		err := errors.Join(e.saveState(ctx), e.saveHighWater(), keeper.free(ctx))

@@ -51,11 +51,12 @@ var arrows = map[string]arrow{
 		ours:      words("engine/batch engine/broker engine/config engine/keyed engine/queue engine/record engine/store"),
 		libraries: words("hcl nats"),
 	},
-	"engine/hub": {ours: words("engine/broker engine/keyed engine/record engine/sync"), libraries: words("nats")},
+	"engine/guard": {ours: words("engine/broker engine/disk engine/store")},
+	"engine/hub":   {ours: words("engine/broker engine/guard engine/keyed engine/record engine/store engine/sync"), libraries: words("nats")},
 
 	// what assembles the parts, and what starts the process
 	"engine": {
-		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/disk engine/expr " +
+		ours: words("plugins engine/alert engine/batch engine/broker engine/collect engine/config engine/expr engine/guard " +
 			"engine/hub engine/keyed engine/keyed/api engine/queue engine/record engine/store engine/sync engine/wasm engine/wasm/sign"),
 		libraries: words("hcl nats wazero"),
 	},

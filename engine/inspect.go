@@ -27,17 +27,19 @@ const (
 )
 
 // controlLine is one line of an answer that may be long: one of its members. The
-// last line of a whole answer says End.
+// last line of a whole answer says End. Progress stands alone in a line, and only
+// for who asks for it: how much was read, of how much.
 type controlLine struct {
-	Item  json.RawMessage `json:"item,omitempty"`
-	Error string          `json:"error,omitempty"`
-	End   bool            `json:"end,omitempty"`
+	Item     json.RawMessage `json:"item,omitempty"`
+	Progress *[2]uint64      `json:"progress,omitempty"`
+	Error    string          `json:"error,omitempty"`
+	End      bool            `json:"end,omitempty"`
 }
 
 // answerInspection adds the endpoints of this file.
 func (e *Engine) answerInspection(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+deadLettersPath, e.onSelection(func(ctx context.Context, sel queue.Selection, out *lines) error {
-		return queue.EachDeadLetter(ctx, e.nc, sel, func(b *queue.Buried) error { return out.item(b) })
+		return queue.EachDeadLetter(ctx, e.nc, sel, out.progress, func(b *queue.Buried) error { return out.item(b) })
 	}))
 	mux.HandleFunc("DELETE "+deadLettersPath, e.onSelection(func(ctx context.Context, sel queue.Selection, out *lines) error {
 		n, err := queue.DropDeadLetters(ctx, e.nc, e.queue.DeadLetters(), sel, func(n int) error { return out.item(n) })
@@ -137,7 +139,10 @@ func (e *Engine) onSelection(do func(context.Context, queue.Selection, *lines) e
 			e.answer(w, nil, err)
 			return
 		}
-		e.stream(w, func(out *lines) error { return do(r.Context(), sel, out) })
+		e.stream(w, func(out *lines) error {
+			out.tells = r.URL.Query().Has(progressParameter)
+			return do(r.Context(), sel, out)
+		})
 	}
 }
 
@@ -159,6 +164,9 @@ type lines struct {
 	json  *json.Encoder
 	flush func() error
 	sent  time.Time
+
+	tells bool      // of the progress
+	told  time.Time // of it
 }
 
 // flushEvery bounds how long a line waits for company.
@@ -177,6 +185,20 @@ func (l *lines) item(v any) error {
 		return l.flush()
 	}
 	return nil
+}
+
+// progressParameter asks for lines that tell how far the reading is.
+const progressParameter = "progress"
+
+// progress tells how far the reading is: at once, then now and then, and at its
+// end. It fails with the next item.
+func (l *lines) progress(read, all uint64) {
+	now := time.Now()
+	if !l.tells || read < all && now.Sub(l.told) < flushEvery {
+		return
+	}
+	l.told = now
+	_ = errors.Join(l.json.Encode(controlLine{Progress: &[2]uint64{read, all}}), l.flush())
 }
 
 // selectionQuery writes a selection as the query of a URL.

@@ -16,9 +16,10 @@ import (
 )
 
 // DeadLetters calls each for the selected dead letters of the edge, oldest
-// first; [store.ErrEnough] from it ends the answer without an error.
-func (c *Client) DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error {
-	return eachLine(ctx, c, http.MethodGet, deadLettersPath, selectionQuery(sel), each)
+// first; [store.ErrEnough] from it ends the answer without an error. progress is
+// told a few times a second what the edge has read.
+func (c *Client) DeadLetters(ctx context.Context, sel queue.Selection, progress store.Progress, each func(*queue.Buried) error) error {
+	return eachLineWith(ctx, c, http.MethodGet, deadLettersPath, selectionQuery(sel), progress, each)
 }
 
 // DropDeadLetters removes the selected dead letters and returns how many went;
@@ -63,6 +64,14 @@ func filterQuery(f queue.MessageFilter) url.Values {
 
 // eachLine asks for an answer of lines and calls each for every item.
 func eachLine[T any](ctx context.Context, c *Client, method, path string, q url.Values, each func(*T) error) error {
+	return eachLineWith(ctx, c, method, path, q, nil, each)
+}
+
+// eachLineWith is eachLine that asks for the progress too, unless that is nil.
+func eachLineWith[T any](ctx context.Context, c *Client, method, path string, q url.Values, progress store.Progress, each func(*T) error) error {
+	if progress != nil {
+		q.Set(progressParameter, "1")
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path+"?"+q.Encode(), nil)
 	if err != nil {
 		return err
@@ -87,6 +96,11 @@ func eachLine[T any](ctx context.Context, c *Client, method, path string, q url.
 			return nil
 		case line.Error != "":
 			return fmt.Errorf("asking the edge: %s", line.Error)
+		case line.Progress != nil:
+			if progress != nil {
+				progress(line.Progress[0], line.Progress[1])
+			}
+			continue
 		}
 		item := new(T)
 		if err := json.Unmarshal(line.Item, item); err != nil {

@@ -25,7 +25,7 @@ type KeptStatus struct {
 	WaitingSince
 }
 
-// WaitingSince tells of the oldest record that waits.
+// WaitingSince tells of the oldest record that waits, put aside or not.
 type WaitingSince struct {
 	// OldestWaiting is when it was stored, zero when none waits, and Seconds how
 	// long ago that is.
@@ -96,7 +96,7 @@ func (f *feed) waitingSince(ctx context.Context, now time.Time) (WaitingSince, e
 // stands.
 func (e *Engine) pipelineKept(ctx context.Context, p *pipeline, now time.Time) (KeptStatus, []SyncStatus) {
 	var syncs []SyncStatus
-	var since WaitingSince
+	var since, aside WaitingSince
 	settled := p.lane.Last()
 	for _, r := range e.remotes() {
 		for _, f := range r.feeds {
@@ -107,6 +107,7 @@ func (e *Engine) pipelineKept(ctx context.Context, p *pipeline, now time.Time) (
 			at, _, _ := f.Status()
 			settled = min(settled, at.Last)
 			since = since.earlier(s.WaitingSince)
+			aside = aside.earlier(waitingSince(now, at.AsideSince))
 			syncs = append(syncs, s)
 		}
 	}
@@ -114,6 +115,7 @@ func (e *Engine) pipelineKept(ctx context.Context, p *pipeline, now time.Time) (
 	if k.WaitingSince = since; !since.OldestWaiting.IsZero() && since.OldestWaiting.Before(k.Oldest) {
 		k.WaitingSince = waitingSince(now, k.Oldest) // the server read its clock later
 	}
+	k.WaitingSince = k.earlier(aside) // which is kept apart, for longer
 	return k, syncs
 }
 
@@ -143,6 +145,7 @@ func (e *Engine) syncStatus(ctx context.Context, r *remote, f *feed, now time.Ti
 	if s.WaitingSince, err = f.waitingSince(ctx, now); err != nil {
 		e.log.Debug("asking how long records wait", "pipeline", f.Feed.Lane.Name(), "error", err)
 	}
+	s.WaitingSince = s.earlier(waitingSince(now, at.AsideSince))
 	return s
 }
 

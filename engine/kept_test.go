@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,7 +68,7 @@ func (r *rig) offline(do func(*engine.Store)) {
 // kept are the ids that the store has of a pipeline.
 func kept(t *testing.T, s *engine.Store, pipeline string) (ids []string) {
 	t.Helper()
-	err := s.Records(t.Context(), pipeline, func(f *store.Found) error {
+	err := s.Records(t.Context(), pipeline, nil, func(f *store.Found) error {
 		var r struct{ ID string }
 		err := json.Unmarshal(f.Data, &r)
 		ids = append(ids, r.ID)
@@ -123,7 +124,7 @@ pipeline "quick" {
 		if diff := cmp.Diff(numbered("s", 50), kept(t, s, "stays")); diff != "" || len(kept(t, s, "goes")) > 0 {
 			t.Errorf("kept (-want +got):\n%s\nand %v", diff, kept(t, s, "goes"))
 		}
-		v, err := s.Verify(t.Context())
+		v, err := s.Verify(t.Context(), nil)
 		if err != nil || v.Damaged != 0 {
 			t.Errorf("verify says %+v, %v", v, err)
 		}
@@ -223,7 +224,7 @@ pipeline "stays" {
 		}
 		check(pipelineStatus(t, st, "goes"), 20)
 		check(pipelineStatus(t, st, "stays"), 30)
-		if v, err := s.Verify(t.Context()); err != nil || v.Damaged != 0 {
+		if v, err := s.Verify(t.Context(), nil); err != nil || v.Damaged != 0 {
 			t.Errorf("verify says %+v, %v", v, err)
 		}
 	})
@@ -313,6 +314,72 @@ pipeline "p" {
 	if err := e.Close(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWhatWasPutAsideWaits holds that the time of the oldest that waits is that of
+// a record that an API has put aside, though all behind it went and is purged.
+func TestWhatWasPutAsideWaits(t *testing.T) {
+	r := newRig(t)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		var body struct{ Records []struct{ ID string } }
+		if q.Method == http.MethodPost && json.NewDecoder(q.Body).Decode(&body) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if slices.ContainsFunc(body.Records, func(r struct{ ID string }) bool { return r.ID == "a7" }) {
+			w.WriteHeader(http.StatusMultiStatus)
+			fmt.Fprint(w, `{"failed_ids":["a7"]}`)
+			return
+		}
+		fmt.Fprint(w, `{"failed_ids":[]}`)
+	}))
+	defer api.Close()
+	text := `
+edge {
+  device_id = "e"
+  keep      = "0s"
+}
+remote "http" "api" {
+  url          = "` + api.URL + `"
+  max_attempts = 1000
+}
+pipeline "p" {
+  collect "file" "f" {
+    path   = ` + r.file("in.ndjson", lines("a", 10)) + `
+    follow = true
+  }
+  sync { to = remote.http.api }
+}`
+	begun := time.Now().Add(-time.Second) // the clock of the server is not this one to the nanosecond
+	run := r.start(false, text, nil)
+	settled := func(stored uint64) func() bool {
+		return func() bool { s := run.Status(); return s.Totals.Stored == stored && s.Waiting == 1 }
+	}
+	until(t, "one is put aside", settled(10))
+	since := pipelineStatus(t, run.Status(), "p").Kept.OldestWaiting
+	if since.Before(begun) || since.After(time.Now()) {
+		t.Fatalf("it waits since %v", since)
+	}
+	check := func(what string, st engine.Status) {
+		t.Helper()
+		p := pipelineStatus(t, st, "p")
+		if !p.Kept.OldestWaiting.Equal(since) || !p.Syncs[0].OldestWaiting.Equal(since) || p.Kept.Seconds <= 0 {
+			t.Errorf("%s it waits since %v, its sync since %v, want %v", what, p.Kept.OldestWaiting, p.Syncs[0].OldestWaiting, since)
+		}
+	}
+	r.append("in.ndjson", lines("b", 5000))
+	until(t, "all behind it went", settled(5010))
+	until(t, "the record itself is purged", func() bool { return pipelineStatus(t, run.Status(), "p").Kept.Oldest.After(since) })
+	check("behind others", run.Status())
+	run.stop()
+	r.offline(func(s *engine.Store) {
+		st, err := s.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("offline", st)
+	})
 }
 
 func parse(r *rig, text string) (*config.Config, error) {

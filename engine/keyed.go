@@ -11,11 +11,9 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	gosync "sync"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/nats-io/nats.go"
 
 	"github.com/edged/edged/engine/config"
 	"github.com/edged/edged/engine/expr"
@@ -23,8 +21,6 @@ import (
 	"github.com/edged/edged/engine/keyed/api"
 	"github.com/edged/edged/engine/record"
 	"github.com/edged/edged/engine/store"
-	"github.com/edged/edged/engine/sync"
-	"github.com/edged/edged/engine/wasm"
 )
 
 // keyedShare is the part of the disk budget that keyed records have when a
@@ -32,59 +28,29 @@ import (
 const keyedShare = 10
 
 // keyedStores is what the edge has of keyed records; nil without a pipeline that
-// keeps such.
+// kept such when it was opened.
 type keyedStores struct {
 	stores *keyed.Stores
-	list   []*keyed.Store
-	syncs  map[string]*keyed.Sync // by pipeline
-	api    *apiServer             // nil: none is configured
-	chains *chains
-}
-
-// chains are the resolvers that keyed stores name, each loaded once.
-type chains struct {
-	of    map[string]*chained
-	order []string
-}
-
-type chained struct {
-	keyed.Resolver
-	plugin *wasm.Plugin
-	stores []string
-}
-
-// named returns a resolver for a store, and loads it when it is the first.
-func (c *chains) named(name, store string, load func() (*wasm.Plugin, error)) (keyed.Resolver, error) {
-	r := c.of[name]
-	if r == nil {
-		plugin, err := load()
-		if err != nil {
-			return nil, err
-		}
-		resolver, err := NewResolver(plugin)
-		if err != nil {
-			return nil, err
-		}
-		r = &chained{Resolver: resolver, plugin: plugin}
-		c.of[name] = r
-		c.order = append(c.order, name)
-	}
-	if !slices.Contains(r.stores, store) {
-		r.stores = append(r.stores, store)
-	}
-	return r.Resolver, nil
-}
-
-// store returns a pipeline's store, or nil.
-func (k *keyedStores) store(pipeline string) *keyed.Store {
-	if k == nil {
-		return nil
-	}
-	return k.stores.Store(pipeline)
+	api    *apiServer // nil: none is configured
 }
 
 // Keyed returns the keyed store of a pipeline; nil: it has none.
-func (e *Engine) Keyed(pipeline string) *keyed.Store { return e.keyed.store(pipeline) }
+func (e *Engine) Keyed(pipeline string) *keyed.Store {
+	if p := pipelineNamed(e.setup.Load(), pipeline); p != nil {
+		return p.keyed
+	}
+	return nil
+}
+
+// keyedList returns the keyed stores of all pipelines.
+func (e *Engine) keyedList() (list []*keyed.Store) {
+	for _, p := range e.pipelines() {
+		if p.keyed != nil {
+			list = append(list, p.keyed)
+		}
+	}
+	return list
+}
 
 // budgetOfRecords is the part of the disk budget that the record log has.
 func budgetOfRecords(cfg *config.Config) int64 {
@@ -105,7 +71,7 @@ func hasKeyed(cfg *config.Config) bool {
 	return false
 }
 
-// openKeyed opens the keyed stores with their resolvers.
+// openKeyed opens the keyed stores of the pipelines.
 func (e *Engine) openKeyed(ctx context.Context) error {
 	cfg := e.config()
 	if !hasKeyed(cfg) {
@@ -114,47 +80,50 @@ func (e *Engine) openKeyed(ctx context.Context) error {
 		}
 		return nil
 	}
-	var stores []keyed.Options
-	var diags hcl.Diagnostics
-	resolvers := &chains{of: map[string]*chained{}}
-	for i := range cfg.Pipelines {
-		p := &cfg.Pipelines[i]
-		if p.Keyed == nil {
-			continue
+	var options []keyed.Options
+	for _, p := range e.pipelines() {
+		if p.keyedOptions != nil {
+			options = append(options, *p.keyedOptions)
 		}
-		o, more := e.keyedOptions(ctx, p, resolvers)
-		diags = append(diags, more...)
-		stores = append(stores, o)
 	}
-	if diags.HasErrors() {
-		return diags
-	}
-	e.keyed = &keyedStores{syncs: map[string]*keyed.Sync{}, chains: resolvers}
-	var err error
-	e.keyed.stores, err = keyed.Open(ctx, e.nc, cfg.Edge.MaxBytes/keyedShare, e.log.With("part", "keyed"), stores)
+	stores, err := keyed.Open(ctx, e.nc, cfg.Edge.MaxBytes/keyedShare, e.log.With("part", "keyed"), options)
 	if err != nil {
-		e.keyed = nil
 		return err
 	}
-	e.onClose("keyed store", e.keyed.stores.Close)
-	for i := range stores {
-		e.keyed.list = append(e.keyed.list, e.keyed.stores.Store(stores[i].Name))
+	e.keyed = &keyedStores{stores: stores}
+	e.onClose("keyed store", stores.Close)
+	for _, p := range e.pipelines() {
+		if p.keyedOptions != nil {
+			p.keyed = stores.Store(p.cfg.Name)
+		}
 	}
 	return e.openAPI()
 }
 
-// keyedOptions loads the resolvers of a pipeline's store.
-func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers *chains) (keyed.Options, hcl.Diagnostics) {
+// loadedResolver is a plugin that settles conflicts, for all keyed stores that name
+// it.
+type loadedResolver struct {
+	plugin   *loadedPlugin
+	resolver keyed.Resolver
+}
+
+// keyedOptions loads what the resolvers of a pipeline's store are and the setup does
+// not have yet.
+func (e *Engine) keyedOptions(ctx context.Context, set *setup, p *config.Pipeline) (*keyed.Options, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	load := func(names []string, at hcl.Range) []keyed.Resolver {
 		var chain []keyed.Resolver
 		for _, name := range names {
-			r, err := resolvers.named(name, p.Name, func() (*wasm.Plugin, error) { return e.openResolver(ctx, name) })
-			if err != nil {
-				diags = append(diags, diagnostic(at, "Resolver cannot be loaded", err))
-				continue
+			r := set.resolvers[name]
+			if r == nil {
+				var err error
+				if r, err = e.loadResolver(ctx, set, name); err != nil {
+					diags = append(diags, diagnostic(at, "Resolver cannot be loaded", err))
+					continue
+				}
+				set.resolvers[name] = r
 			}
-			chain = append(chain, r)
+			chain = append(chain, r.resolver)
 		}
 		return chain
 	}
@@ -169,10 +138,10 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 			policies[t.Name] = keyed.OnDelete(t.OnDelete)
 		}
 	}
-	return keyed.Options{
+	return &keyed.Options{
 		Name: p.Name, Device: e.config().Edge.DeviceID, Schema: uint64(k.Schema), Interest: k.Interest,
 		Skew: k.MaxSkew, JournalEntries: k.Journal, Now: e.now, Logger: e.log.With("part", "keyed", "pipeline", p.Name),
-		Writable: func() error { _, why := e.disk.gate.State(); return why },
+		Writable: func() error { _, why := e.disk.Gate().State(); return why },
 		Chain: func(dataType string) []keyed.Resolver {
 			if c, ok := chains[dataType]; ok {
 				return c
@@ -188,21 +157,35 @@ func (e *Engine) keyedOptions(ctx context.Context, p *config.Pipeline, resolvers
 	}, diags
 }
 
+// loadResolver loads a plugin for the keyed stores alone.
+func (e *Engine) loadResolver(ctx context.Context, set *setup, name string) (*loadedResolver, error) {
+	p, err := e.openResolver(ctx, set, name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := NewResolver(p.Plugin)
+	return &loadedResolver{p, r}, err
+}
+
+// resolversOf lists the resolvers that a keyed store names, each once.
+func resolversOf(k *config.Keyed) []string {
+	if k == nil {
+		return nil
+	}
+	names := slices.Clone(k.Conflict)
+	for _, t := range k.Types {
+		names = append(names, t.Conflict...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // keyedPlugins lists the plugin blocks that keyed stores name.
 func keyedPlugins(cfg *config.Config) map[string]bool {
 	used := map[string]bool{}
 	for i := range cfg.Pipelines {
-		k := cfg.Pipelines[i].Keyed
-		if k == nil {
-			continue
-		}
-		for _, name := range k.Conflict {
+		for _, name := range resolversOf(cfg.Pipelines[i].Keyed) {
 			used[name] = true
-		}
-		for _, t := range k.Types {
-			for _, name := range t.Conflict {
-				used[name] = true
-			}
 		}
 	}
 	return used
@@ -210,92 +193,17 @@ func keyedPlugins(cfg *config.Config) map[string]bool {
 
 // fixedKeyed tells what of keyed stores cannot change while the edge runs.
 func (c *change) fixedKeyed(refuse func(at hcl.Range, what, why string)) {
-	const open = "its keyed store is open with it"
-	was, is := c.old.cfg, c.next.cfg
-	if was.Edge.API.Listen != is.Edge.API.Listen || was.Edge.API.Token != is.Edge.API.Token {
-		refuse(is.Edge.Range, "the api has changed", "programs use it")
+	was, is := &c.old.cfg.Edge, &c.next.cfg.Edge
+	if was.API.Listen != is.API.Listen || was.API.Token != is.API.Token {
+		refuse(is.Range, "the api has changed", "programs use it")
 	}
-	for i := range was.Pipelines {
-		old := &was.Pipelines[i]
-		if old.Keyed != nil && !slices.ContainsFunc(is.Pipelines, func(p config.Pipeline) bool { return p.Name == old.Name }) {
-			refuse(is.Edge.Range, fmt.Sprintf("the pipeline %q is gone", old.Name), open)
-		}
-	}
-	for i := range is.Pipelines {
-		p := &is.Pipelines[i]
-		j := slices.IndexFunc(was.Pipelines, func(old config.Pipeline) bool { return old.Name == p.Name })
-		keyed := p.Keyed != nil || j >= 0 && was.Pipelines[j].Keyed != nil
-		if keyed && (j < 0 || was.Pipelines[j].Text != p.Text) {
-			refuse(p.Range, fmt.Sprintf("the pipeline %q is new or has changed", p.Name), open)
-		}
-		for _, s := range p.Syncs {
-			r, old := remoteNamed(is, s.RemoteName), remoteNamed(was, s.RemoteName)
-			if keyed && r != nil && (old == nil || old.Text != r.Text) {
-				refuse(r.Range, fmt.Sprintf("the remote %q has changed", r.Name), "keyed records sync to it")
-			}
-		}
-	}
-	fixedResolvers(was, is, refuse)
-}
-
-// fixedResolvers is the part of fixedKeyed about plugins.
-func fixedResolvers(was, is *config.Config, refuse func(at hcl.Range, what, why string)) {
-	plugins := keyedPlugins(was)
-	for i := range is.Plugins {
-		p := &is.Plugins[i]
-		j := slices.IndexFunc(was.Plugins, func(old config.Plugin) bool { return old.Name == p.Name })
-		if plugins[p.Name] && (j < 0 || was.Plugins[j].Text != p.Text) {
-			refuse(p.Range, fmt.Sprintf("the plugin %q has changed", p.Name), "a keyed store resolves conflicts with it")
-		}
-	}
-}
-
-// openKeyedSyncs makes the syncs of keyed stores, once their remotes are there.
-func (e *Engine) openKeyedSyncs(context.Context) error {
-	if e.keyed == nil {
-		return nil
-	}
-	for _, r := range e.remotes() {
-		for p := range syncsTo(e.setup.Load(), r.cfg) {
-			if p.keyed == nil {
-				continue
-			}
-			hub, err := e.keyedHub(r, p.cfg.Name)
-			if err != nil {
-				return err
-			}
-			e.keyed.syncs[p.cfg.Name] = keyed.NewSync(keyed.SyncOptions{
-				Store: p.keyed, Hub: hub, WaitUp: r.monitor.WaitUp, Logger: e.log.With("part", "keyed", "remote", r.cfg.Name),
-			})
-		}
-	}
-	return nil
-}
-
-// keyedHub is a store's way to its hub.
-func (e *Engine) keyedHub(r *remote, pipeline string) (keyed.Hub, error) {
-	if api, ok := r.remote.(*sync.HTTP); ok {
-		return api.Keyed(pipeline), nil
-	}
-	if r.cfg.Kind != "nats" {
-		return nil, fmt.Errorf("pipeline %s: keyed records do not sync to remotes of the kind %q", pipeline, r.cfg.Kind)
-	}
-	nc, err := e.broker.ConnectLink(r.cfg.Name)
-	if err != nil {
-		return nil, err
-	}
-	e.onClose("keyed link of "+pipeline, func(context.Context) error { nc.Close(); return nil })
-	return keyed.NewNATSHub(nc, r.cfg.Args.String("domain"), pipeline), nil
-}
-
-// runKeyed runs the APIs and the syncs until ctx ends.
-func (e *Engine) runKeyed(ctx context.Context, parts *gosync.WaitGroup) {
-	if e.keyed == nil {
+	if c.engine.keyed != nil {
 		return
 	}
-	parts.Go(func() { e.keyed.serve(ctx, e.nc, e.log.With("part", "api")) })
-	for _, y := range e.keyed.syncs {
-		parts.Go(func() { y.Run(ctx) })
+	for i := range c.next.cfg.Pipelines {
+		if p := &c.next.cfg.Pipelines[i]; p.Keyed != nil {
+			refuse(p.Range, fmt.Sprintf("the pipeline %q is the first with keyed records", p.Name), "the store's room was divided without them")
+		}
 	}
 }
 
@@ -307,29 +215,17 @@ func (e *Engine) sourcePosition(ctx context.Context, p *pipeline, source string)
 	return p.lane.Position(source), nil
 }
 
-// keyedDrained reports whether nothing waits for a hub but what waits for a
-// person, or is parked.
-func (e *Engine) keyedDrained() bool {
-	if e.keyed == nil {
-		return true
-	}
-	for name, y := range e.keyed.syncs {
-		caughtUp, _ := y.State()
-		if s := e.keyed.stores.Store(name).Status(); !caughtUp || s.Pending > s.Conflicts+s.Parked {
-			return false
-		}
-	}
-	return true
-}
-
 // keyedStatus tells how a pipeline's store is.
 func (e *Engine) keyedStatus(p *pipeline) *KeyedStatus {
 	if p.keyed == nil {
 		return nil
 	}
 	s := &KeyedStatus{Status: p.keyed.Status()}
-	if y := e.keyed.syncs[p.cfg.Name]; y != nil {
-		caughtUp, err := y.State()
+	for _, k := range e.setup.Load().syncs {
+		if k.pipeline != p {
+			continue
+		}
+		caughtUp, err := k.sync.State()
 		s.CaughtUp = &caughtUp
 		if err != nil {
 			s.LastError = err.Error()
@@ -410,7 +306,7 @@ func (e *Engine) openAPI() error {
 	}
 	log := e.log.With("part", "api")
 	e.keyed.api = &apiServer{listener: l, server: &http.Server{
-		Handler:           api.NewHandler(api.Options{Stores: e.keyed.list, Token: cfg.Token, Logger: log}),
+		Handler:           api.NewHandler(api.Options{Stores: e.keyedList, Token: cfg.Token, Logger: log}),
 		ReadHeaderTimeout: apiHeaderTimeout, ReadTimeout: apiReadTimeout, IdleTimeout: apiIdleTimeout, MaxHeaderBytes: apiMaxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
@@ -431,17 +327,21 @@ func (e *Engine) APIAddr() string {
 	return e.keyed.api.listener.Addr().String()
 }
 
-// serve runs the APIs until ctx ends, then finishes the requests it has.
-func (k *keyedStores) serve(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
+// serveKeyed runs the APIs until ctx ends, then finishes the requests it has.
+func (e *Engine) serveKeyed(ctx context.Context) {
+	if e.keyed == nil {
+		return
+	}
+	log := e.log.With("part", "api")
 	natsDone := make(chan struct{})
 	go func() {
 		defer close(natsDone)
-		if err := api.Serve(ctx, nc, api.Options{Stores: k.list, Logger: log}); err != nil {
+		if err := api.Serve(ctx, e.nc, api.Options{Stores: e.keyedList, Logger: log}); err != nil {
 			log.Error("requests for keyed records are not answered any more", "error", err)
 		}
 	}()
-	if k.api != nil {
-		k.api.serve(ctx, log)
+	if e.keyed.api != nil {
+		e.keyed.api.serve(ctx, log)
 	}
 	<-natsDone
 }

@@ -55,7 +55,7 @@ func storedRecords(t *testing.T, dataDir, pipeline string) (all [][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.Records(t.Context(), pipeline, func(f *store.Found) error {
+	err = s.Records(t.Context(), pipeline, nil, func(f *store.Found) error {
 		all = append(all, bytes.Clone(f.Data))
 		return nil
 	})

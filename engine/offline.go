@@ -132,8 +132,8 @@ func (s *Store) readPassed(ctx context.Context) error {
 }
 
 // DeadLetters is as [queue.EachDeadLetter].
-func (s *Store) DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error {
-	return queue.EachDeadLetter(ctx, s.nc, sel, each)
+func (s *Store) DeadLetters(ctx context.Context, sel queue.Selection, progress store.Progress, each func(*queue.Buried) error) error {
+	return queue.EachDeadLetter(ctx, s.nc, sel, progress, each)
 }
 
 // DropDeadLetters is as [queue.DropDeadLetters].
@@ -176,8 +176,8 @@ func (s *Store) standing(ctx context.Context) (queue.Standing, error) {
 
 // Records calls each for the stored records of a pipeline ("" is every one), in
 // the order of storing, as the wire JSON in Data; [store.ErrEnough] ends it.
-func (s *Store) Records(ctx context.Context, pipeline string, each func(*store.Found) error) error {
-	err := store.Scan(ctx, s.nc, recordStream, recordSubject, func(f *store.Found) error {
+func (s *Store) Records(ctx context.Context, pipeline string, progress store.Progress, each func(*store.Found) error) error {
+	err := store.Scan(ctx, s.nc, recordStream, recordSubject, progress, func(f *store.Found) error {
 		if pipeline != "" && f.Lane != pipeline {
 			return nil
 		}
@@ -211,8 +211,9 @@ type Lost struct {
 }
 
 // Verify reads everything in the three logs and holds it against the high-water
-// marks. It takes time in proportion to what is stored.
-func (s *Store) Verify(ctx context.Context) (Verification, error) {
+// marks. It takes time in proportion to what is stored; progress begins anew with
+// each log.
+func (s *Store) Verify(ctx context.Context, progress store.Progress) (Verification, error) {
 	v := Verification{DataDir: s.dir, Logs: []store.Report{}, Lost: []Lost{}}
 	newest := map[string]waterMark{}
 	for _, l := range []struct {
@@ -224,7 +225,7 @@ func (s *Store) Verify(ctx context.Context) (Verification, error) {
 		{store.Options{Stream: queue.Stream, Subject: queue.Subject}, checkJSON[record.Message], "queue/"},
 		{store.Options{Stream: queue.DeadLetterStream, Subject: queue.DeadLetterSubject, Single: true}, checkJSON[record.DeadLetter], ""},
 	} {
-		report, err := store.Verify(ctx, s.nc, l.opts, l.check)
+		report, err := store.Verify(ctx, s.nc, l.opts, progress, l.check)
 		if errors.Is(err, store.ErrNoStream) {
 			continue // an edge killed in its first second; the marks know better
 		}

@@ -71,7 +71,7 @@ func (st *Status) addRecords(ctx context.Context, s *Store) func(*store.Log) err
 		st.add(log)
 		for _, lane := range log.Lanes() {
 			ps := PipelineStatus{Name: lane.Name(), Totals: laneCounts(lane), Released: lane.Released()}
-			settled := lane.Last()
+			settled, gone := lane.Last(), uint64(0)
 			for key, p := range s.positions(lane) {
 				at := p.position()
 				waiting := lane.Last() - min(lane.Last(), at.Last)
@@ -87,13 +87,15 @@ func (st *Status) addRecords(ctx context.Context, s *Store) func(*store.Log) err
 					}
 					sync.WaitingSince = waitingSince(st.Time, stored)
 				}
+				sync.WaitingSince = sync.earlier(waitingSince(st.Time, at.AsideSince))
 				ps.Syncs = append(ps.Syncs, sync)
 				ps.Waiting = max(ps.Waiting, sync.Waiting)
 				settled = min(settled, at.Last)
+				gone = max(gone, discarded(lane, at))
 			}
 			slices.SortFunc(ps.Syncs, func(a, b SyncStatus) int { return strings.Compare(a.Remote, b.Remote) })
 			if len(ps.Syncs) == 0 {
-				settled = 0
+				settled, gone = 0, ps.Totals.Discarded
 			}
 			stats, err := lane.Stats(ctx)
 			if err != nil {
@@ -103,7 +105,7 @@ func (st *Status) addRecords(ctx context.Context, s *Store) func(*store.Log) err
 			for _, sync := range ps.Syncs {
 				ps.Kept.WaitingSince = ps.Kept.earlier(sync.WaitingSince)
 			}
-			ps.Totals.SyncedRecords = leastTotal(ps.Syncs)
+			ps.Totals.SyncedRecords, ps.Totals.Discarded = leastTotal(ps.Syncs), gone
 			st.Totals.add(ps.Totals)
 			st.Waiting += ps.Waiting
 			st.Pipelines = append(st.Pipelines, ps)

@@ -37,6 +37,8 @@ type pipeline struct {
 	collecting *task        // its sources
 	failed     error        // why collecting has ended
 	base       Counts       // what it had when this process opened it
+
+	keyedOptions *keyed.Options // what keyed is to be opened with; nil: there is none
 }
 
 // transform is one transform stage.
@@ -109,9 +111,6 @@ func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipel
 		return nil, nil, err
 	}
 	p := &pipeline{cfg: cfg, lane: lane, rules: alert.New(cfg.Name, cfg.Alerts, e.opts.Host)}
-	if cfg.Keyed != nil {
-		p.keyed = e.Keyed(cfg.Name)
-	}
 	var diags hcl.Diagnostics
 	if p.plugins, diags = e.loadPlugins(ctx, set, transformPlugins(cfg)); !diags.HasErrors() {
 		for _, t := range cfg.Transforms {
@@ -123,6 +122,10 @@ func (e *Engine) openPipeline(ctx context.Context, set *setup, cfg *config.Pipel
 				name: t.Name, plugin: plugin.Plugin, pass: t.OnError == "pass", wait: t.WhenResting == "wait",
 			})
 		}
+	}
+	if cfg.Keyed != nil {
+		options, more := e.keyedOptions(ctx, set, cfg)
+		p.keyedOptions, diags = options, append(diags, more...)
 	}
 	for _, c := range cfg.Collects {
 		src, err := e.openSource(cfg, &c)

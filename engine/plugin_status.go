@@ -17,13 +17,14 @@ func (e *Engine) pluginStatus() []PluginStatus {
 			all = append(all, statusOf(p.plugins[name].Plugin, p.cfg.Name))
 		}
 	}
-	if e.keyed != nil {
-		for _, name := range e.keyed.chains.order {
-			r := e.keyed.chains.of[name]
-			s := statusOf(r.plugin, "")
-			s.Stores = r.stores
-			all = append(all, s)
+	for _, name := range slices.Sorted(maps.Keys(set.resolvers)) {
+		s := statusOf(set.resolvers[name].plugin.Plugin, "")
+		for i := range set.cfg.Pipelines {
+			if p := &set.cfg.Pipelines[i]; slices.Contains(resolversOf(p.Keyed), name) {
+				s.Stores = append(s.Stores, p.Name)
+			}
 		}
+		all = append(all, s)
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.plugins)) {
 		all = append(all, statusOf(set.plugins[name].Plugin, ""))

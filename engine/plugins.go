@@ -247,18 +247,13 @@ var errNoTransform = errors.New("the module does not export edged_transform, so 
 // ("plugin.x" is written "x") or, with the prefix "builtin:", a conflict strategy
 // that comes with edged. It is the caller's own and must be closed by it, or
 // lives as long as the engine.
-func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, error) {
+func (e *Engine) openResolver(ctx context.Context, set *setup, name string) (*loadedPlugin, error) {
 	if err := e.openPluginHost(ctx); err != nil {
 		return nil, err
 	}
-	set := e.setup.Load()
-	block := &config.Plugin{Name: name, Module: name}
-	if !strings.HasPrefix(name, builtinPrefix) {
-		i := slices.IndexFunc(set.cfg.Plugins, func(p config.Plugin) bool { return p.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("there is no plugin block %q", name)
-		}
-		block = &set.cfg.Plugins[i]
+	block := resolverBlock(set.cfg, name)
+	if block == nil {
+		return nil, fmt.Errorf("there is no plugin block %q", name)
 	}
 	p, err := e.loadPlugin(ctx, set, block)
 	if err != nil {
@@ -267,5 +262,18 @@ func (e *Engine) openResolver(ctx context.Context, name string) (*wasm.Plugin, e
 	if err := p.CanResolve(); err != nil {
 		return nil, errors.Join(err, p.Close(ctx))
 	}
-	return p.Plugin, nil
+	return p, nil
+}
+
+// resolverBlock returns the plugin block of a resolver, or nil. The strategies that
+// come with edged need none.
+func resolverBlock(cfg *config.Config, name string) *config.Plugin {
+	if strings.HasPrefix(name, builtinPrefix) {
+		return &config.Plugin{Name: name, Module: name}
+	}
+	i := slices.IndexFunc(cfg.Plugins, func(p config.Plugin) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &cfg.Plugins[i]
 }

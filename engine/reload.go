@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/edged/edged/engine/broker"
 	"github.com/edged/edged/engine/config"
 )
 
@@ -93,7 +94,7 @@ func (e *Engine) reload(ctx context.Context) (Reloaded, error) {
 		return Reloaded{}, fmt.Errorf("%w: it has not begun to run, or is stopping", ErrNoReload)
 	}
 	cfg, diags := e.opts.Load()
-	c := &change{engine: e, old: e.setup.Load(), next: &setup{cfg: cfg}}
+	c := &change{engine: e, old: e.setup.Load(), next: &setup{cfg: cfg, resolvers: map[string]*loadedResolver{}}, remotes: map[string]*remote{}}
 	if !diags.HasErrors() {
 		diags = append(c.fixed(), diags...)
 	}
@@ -128,6 +129,10 @@ type change struct {
 	halted    []*pipeline              // of the old ones
 	remotes   map[string]*remote       // new ones, and those in place of another, by name
 	plugins   map[string]*loadedPlugin // loaded for next.plugins
+	links     []broker.Link            // of the next setup
+	relinked  bool                     // the broker has them
+	syncs     []*keyedSync             // new, or in place of another
+	ended     []*keyedSync             // of the old ones
 }
 
 // fixed tells what the files change that cannot change while the edge runs.
@@ -153,37 +158,14 @@ func (c *change) fixed() hcl.Diagnostics {
 		refuse(is.Range, fmt.Sprintf("max_bytes was %d and is %d bytes", was.MaxBytes, is.MaxBytes), "the store was opened with it")
 	}
 	c.fixedKeyed(refuse)
-	const link = "its link is a part of the embedded server, which is made when the edge starts"
-	for i := range c.next.cfg.Remotes {
-		r := &c.next.cfg.Remotes[i]
-		old := remoteNamed(c.old.cfg, r.Name)
-		switch {
-		case r.Kind != "nats" && (old == nil || old.Kind != "nats"):
-		case old == nil:
-			refuse(r.Range, fmt.Sprintf("the remote %q is new", r.Name), link)
-		case old.Text != r.Text:
-			refuse(r.Range, fmt.Sprintf("the remote %q has changed", r.Name), link)
-		}
-	}
-	for i := range c.old.cfg.Remotes {
-		if r := &c.old.cfg.Remotes[i]; r.Kind == "nats" && remoteNamed(c.next.cfg, r.Name) == nil {
-			refuse(is.Range, fmt.Sprintf("the remote %q is gone", r.Name), link)
-		}
-	}
+	c.fixedHubs(refuse)
 	return diags
-}
-
-func remoteNamed(cfg *config.Config, name string) *config.Remote {
-	i := slices.IndexFunc(cfg.Remotes, func(r config.Remote) bool { return r.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &cfg.Remotes[i]
 }
 
 // open loads and opens all that is new, beside what runs.
 func (c *change) open(ctx context.Context) (hcl.Diagnostics, error) {
 	e := c.engine
+	var err error
 	var diags hcl.Diagnostics
 	if len(c.next.cfg.Plugins) > 0 {
 		if err := e.openPluginHost(ctx); err != nil {
@@ -194,6 +176,7 @@ func (c *change) open(ctx context.Context) (hcl.Diagnostics, error) {
 		}
 	}
 	diags = append(diags, c.openPlugins(ctx)...)
+	c.keepResolvers()
 	for i := range c.next.cfg.Pipelines {
 		cfg := &c.next.cfg.Pipelines[i]
 		old := pipelineNamed(c.old, cfg.Name)
@@ -222,7 +205,29 @@ func (c *change) open(ctx context.Context) (hcl.Diagnostics, error) {
 	if diags.HasErrors() {
 		return diags, nil
 	}
-	return diags, c.openRemotes(ctx)
+	if c.links, err = e.links(c.next.cfg); err == nil {
+		err = e.broker.CheckLinks(c.links)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return diags, c.openRemotes(ctx, "http")
+}
+
+// keepResolvers keeps the resolvers that the files still say the same of.
+func (c *change) keepResolvers() {
+	for i := range c.next.cfg.Pipelines {
+		for _, name := range resolversOf(c.next.cfg.Pipelines[i].Keyed) {
+			if r := c.old.resolvers[name]; r != nil && r.same(c.next, name) {
+				c.next.resolvers[name] = r
+			}
+		}
+	}
+}
+
+func (r *loadedResolver) same(set *setup, name string) bool {
+	block := resolverBlock(set.cfg, name)
+	return block != nil && r.plugin.same(set, block)
 }
 
 // openPlugins loads the plugins that no transform uses, or keeps them.
@@ -264,33 +269,12 @@ func (c *change) same(p *pipeline, cfg *config.Pipeline) bool {
 			return false
 		}
 	}
+	for _, name := range resolversOf(cfg.Keyed) {
+		if c.next.resolvers[name] == nil || c.next.resolvers[name] != c.old.resolvers[name] {
+			return false
+		}
+	}
 	return true
-}
-
-// openRemotes opens the remotes that are new or have changed. Nothing is sent to
-// them yet.
-func (c *change) openRemotes(ctx context.Context) error {
-	c.remotes = map[string]*remote{}
-	for i := range c.next.cfg.Remotes {
-		cfg := &c.next.cfg.Remotes[i]
-		if old := c.oldRemote(cfg.Name); old != nil && old.cfg.Text == cfg.Text || len(syncsTo(c.next, cfg)) == 0 {
-			continue
-		}
-		r, err := c.engine.newRemote(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		c.remotes[cfg.Name] = r
-	}
-	return nil
-}
-
-func (c *change) oldRemote(name string) *remote {
-	i := slices.IndexFunc(c.old.remotes, func(r *remote) bool { return r.cfg.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return c.old.remotes[i]
 }
 
 // abandon frees what was opened and is not to run.
@@ -300,8 +284,21 @@ func (c *change) abandon(ctx context.Context) {
 		c.engine.closePlugins(ctx, p.plugins)
 	}
 	c.engine.closePlugins(ctx, c.plugins)
+	c.closeResolvers(ctx, c.next, c.old)
+	for _, k := range c.syncs {
+		k.close()
+	}
 	for _, r := range c.remotes {
 		r.remote.Close()
+	}
+}
+
+// closeResolvers frees the resolvers of one setup that the other has not.
+func (c *change) closeResolvers(ctx context.Context, of, but *setup) {
+	for name, r := range of.resolvers {
+		if but.resolvers[name] != r {
+			c.engine.closePlugins(ctx, map[string]*loadedPlugin{name: r.plugin})
+		}
 	}
 }
 
@@ -309,59 +306,121 @@ func (c *change) abandon(ctx context.Context) {
 // place. After an error what ran before runs again.
 func (c *change) swap(ctx context.Context) error {
 	e := c.engine
+	c.stop(ctx)
+	if err := c.rebase(ctx); err != nil {
+		return errors.Join(err, c.back(ctx))
+	}
+	e.setup.Store(c.next)
+	c.start(c.opened)
+	c.close(ctx)
+	return nil
+}
+
+// stop ends the sources of what changes, then what sends.
+func (c *change) stop(ctx context.Context) {
+	e := c.engine
 	var all gosync.WaitGroup
 	for _, p := range c.halted {
 		all.Go(p.collecting.stop)
 	}
 	all.Wait()
-	// What the old ones have done is durable now; so are their plugins' keys.
-	for _, p := range c.opened {
-		if err := e.openKeys(ctx, p); err != nil {
-			for _, p := range c.halted {
-				e.startPipeline(e.crew, p)
-			}
-			return err
+	for _, k := range c.old.syncs {
+		if slices.Contains(c.halted, k.pipeline) || !c.stays(k.remote) {
+			c.ended = append(c.ended, k)
+			all.Go(k.stop)
 		}
 	}
-	c.swapRemotes(ctx)
-	e.setup.Store(c.next)
-	for _, p := range c.opened {
-		e.startPipeline(e.crew, p)
-	}
-	for _, r := range c.next.remotes {
-		r.start(e.crew)
-	}
-	c.close(ctx)
-	return nil
-}
-
-// swapRemotes makes the next setup's remotes. A remote whose pipelines are as
-// before goes on; another gets a new sender, which begins where the old one ends.
-func (c *change) swapRemotes(ctx context.Context) {
-	e := c.engine
-	moved := len(c.opened)+len(c.halted) > 0
 	for _, r := range c.old.remotes {
-		if moved || c.remotes[r.cfg.Name] != nil {
-			r.sending.stop()
+		if c.moved() || !c.stays(r.cfg) {
+			all.Go(r.sending.stop)
 		}
+	}
+	all.Wait()
+	for _, r := range c.old.remotes {
+		e.state.meet(r)
 	}
 	if err := e.saveState(ctx); err != nil { // a hint: the remotes know better
 		e.log.Warn("saving what the remotes have", "error", err)
 	}
-	for i := range c.next.cfg.Remotes {
-		cfg := &c.next.cfg.Remotes[i]
-		old, r := c.oldRemote(cfg.Name), c.remotes[cfg.Name]
-		switch {
-		case len(syncsTo(c.next, cfg)) == 0:
-			continue
-		case r == nil && !moved:
-			c.next.remotes = append(c.next.remotes, old)
-			continue
-		case r == nil:
-			r = &remote{cfg: cfg, remote: old.remote, rate: old.rate, monitor: old.monitor, watching: old.watching}
+}
+
+// moved reports whether there are other pipelines than before.
+func (c *change) moved() bool { return len(c.opened)+len(c.halted) > 0 }
+
+// rebase puts the next setup where the old one has stopped: what that has done is
+// durable now.
+func (c *change) rebase(ctx context.Context) error {
+	e := c.engine
+	for _, p := range c.opened {
+		if err := e.openKeys(ctx, p); err != nil {
+			return err
 		}
-		e.addFeeds(c.next, r, old)
-		c.next.remotes = append(c.next.remotes, r)
+		if p.keyedOptions == nil {
+			continue
+		}
+		var err error
+		if p.keyed, err = e.keyed.stores.Configure(ctx, *p.keyedOptions); err != nil {
+			return err
+		}
+	}
+	if err := c.relink(ctx); err != nil {
+		return err
+	}
+	if err := c.openRemotes(ctx, "nats"); err != nil {
+		return err
+	}
+	c.moveRemotes()
+	return c.moveSyncs()
+}
+
+// back runs again what was stopped, as it was.
+func (c *change) back(ctx context.Context) error {
+	e := c.engine
+	var errs []error
+	for _, p := range c.halted {
+		if p.keyedOptions != nil {
+			_, err := e.keyed.stores.Configure(ctx, *p.keyedOptions)
+			errs = append(errs, err)
+		}
+	}
+	if c.relinked {
+		links, err := e.links(c.old.cfg)
+		errs = append(errs, err, e.broker.SetLinks(ctx, links))
+	}
+	was := *c.old
+	was.remotes = slices.Clone(was.remotes)
+	for i, r := range was.remotes {
+		if c.moved() || !c.stays(r.cfg) {
+			was.remotes[i] = r.again(r.cfg)
+			e.addFeeds(&was, was.remotes[i], r)
+		}
+	}
+	was.syncs = slices.Clone(was.syncs)
+	for i, k := range was.syncs {
+		if slices.Contains(c.ended, k) {
+			again := *k
+			again.running = nil
+			e.renewKeyedSync(&again)
+			was.syncs[i] = &again
+		}
+	}
+	e.setup.Store(&was)
+	c.start(c.halted)
+	return errors.Join(errs...)
+}
+
+// start runs what the setup has and does not run yet, pipelines among them.
+func (c *change) start(pipelines []*pipeline) {
+	e := c.engine
+	set := e.setup.Load()
+	for _, r := range set.remotes {
+		r.start(e.crew)
+	}
+	for _, k := range set.syncs {
+		k.start(e.crew)
+	}
+	for _, p := range pipelines {
+		e.startPipeline(e.crew, p)
 	}
 }
 
@@ -374,6 +433,10 @@ func (c *change) close(ctx context.Context) {
 		if c.next.plugins[name] != p {
 			c.engine.closePlugins(ctx, map[string]*loadedPlugin{name: p})
 		}
+	}
+	c.closeResolvers(ctx, c.old, c.next)
+	for _, k := range c.ended {
+		k.close()
 	}
 	for _, r := range c.old.remotes {
 		if !slices.ContainsFunc(c.next.remotes, func(n *remote) bool { return n.remote == r.remote }) {

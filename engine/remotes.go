@@ -48,11 +48,39 @@ type feed struct {
 // asked it.
 func (f *feed) Sent() uint64 { return f.before + f.FeedSender.Sent() }
 
-// openHubs starts the embedded hubs and returns the links of all NATS remotes.
-func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
-	var links []broker.Link
+// openHubs starts the embedded hubs.
+func (e *Engine) openHubs(ctx context.Context) error {
+	e.hubs = map[string]string{}
 	for i := range e.config().Remotes {
 		r := &e.config().Remotes[i]
+		if !embedded(r) {
+			continue
+		}
+		h, err := hub.Start(ctx, hub.Options{
+			LeafListen: "127.0.0.1:0", ClientListen: r.Args.String("client_listen"),
+			DataDir: filepath.Join(e.dataDir, "hub-"+r.Name), Domain: r.Args.String("domain"),
+			Logger: e.log.With("part", "embedded hub", "remote", r.Name),
+		})
+		if errors.Is(err, broker.ErrLocked) {
+			return fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
+		}
+		if err != nil {
+			return fmt.Errorf("starting the embedded hub %s: %w", r.Name, err)
+		}
+		e.onClose("embedded hub "+r.Name, func(context.Context) error { return h.Close() })
+		e.hubs[r.Name] = h.LeafURL()
+	}
+	return nil
+}
+
+// embedded reports whether a remote is a hub in this process.
+func embedded(r *config.Remote) bool { return r != nil && r.Kind == "nats" && r.Args.Bool("embedded") }
+
+// links returns the links of all NATS remotes.
+func (e *Engine) links(cfg *config.Config) ([]broker.Link, error) {
+	var links []broker.Link
+	for i := range cfg.Remotes {
+		r := &cfg.Remotes[i]
 		if r.Kind != "nats" {
 			continue
 		}
@@ -63,33 +91,21 @@ func (e *Engine) openHubs(ctx context.Context) ([]broker.Link, error) {
 		if tls, ok := r.Args.Block("tls"); ok {
 			link.TLS = broker.TLSFiles{CA: path(tls.String("ca")), Cert: path(tls.String("cert")), Key: path(tls.String("key"))}
 		}
-		if !r.Args.Bool("embedded") {
-			for _, raw := range r.Args.Strings("urls") {
-				u, err := url.Parse(raw)
-				if err != nil {
-					return nil, fmt.Errorf("remote %s: %w", r.Name, err)
-				}
-				if user := r.Args.String("user"); user != "" {
-					u.User = url.UserPassword(user, r.Args.String("password"))
-				}
-				link.URLs = append(link.URLs, u.String())
-			}
+		if embedded(r) {
+			link.URLs = []string{e.hubs[r.Name]}
 			links = append(links, link)
 			continue
 		}
-		h, err := hub.Start(ctx, hub.Options{
-			LeafListen: "127.0.0.1:0", ClientListen: r.Args.String("client_listen"),
-			DataDir: filepath.Join(e.dataDir, "hub-"+r.Name), Domain: r.Args.String("domain"),
-			Logger: e.log.With("part", "embedded hub", "remote", r.Name),
-		})
-		if errors.Is(err, broker.ErrLocked) {
-			return nil, fmt.Errorf("another edged runs on %s (see `edged status`), or give this one its own --data-dir: %w", e.dataDir, err)
+		for _, raw := range r.Args.Strings("urls") {
+			u, err := url.Parse(raw)
+			if err != nil {
+				return nil, fmt.Errorf("remote %s: %w", r.Name, err)
+			}
+			if user := r.Args.String("user"); user != "" {
+				u.User = url.UserPassword(user, r.Args.String("password"))
+			}
+			link.URLs = append(link.URLs, u.String())
 		}
-		if err != nil {
-			return nil, fmt.Errorf("starting the embedded hub %s: %w", r.Name, err)
-		}
-		e.onClose("embedded hub "+r.Name, func(context.Context) error { return h.Close() })
-		link.URLs = []string{h.LeafURL()}
 		links = append(links, link)
 	}
 	return links, nil
@@ -142,6 +158,9 @@ func (e *Engine) openRemotes(ctx context.Context) error {
 		e.addFeeds(set, r, nil)
 		set.remotes = append(set.remotes, r)
 	}
+	for _, p := range set.pipelines { // the remotes know more exactly what was discarded
+		p.base, _, _ = e.counts(p)
+	}
 	return nil
 }
 
@@ -185,7 +204,7 @@ func (e *Engine) addFeeds(set *setup, r, old *remote) {
 		e.state.recall(r.cfg.Name, f)
 		next := &feed{pipeline: p}
 		if before := old.feedOf(f); before != nil {
-			f.Met, next.before = before.Met(), before.Sent()
+			next.before = before.Sent()
 		}
 		next.FeedSender = r.sender.Add(f, policy, every)
 		r.feeds = append(r.feeds, next)

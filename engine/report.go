@@ -30,7 +30,7 @@ func (c Counts) since(base Counts) Counts {
 		Collected: c.Collected - base.Collected, Transformed: c.Transformed - base.Transformed,
 		Stored: c.Stored - base.Stored, Messages: c.Messages - base.Messages,
 		DeadLetters: c.DeadLetters - base.DeadLetters, Dropped: c.Dropped - base.Dropped,
-		Discarded: c.Discarded - base.Discarded, Expired: c.Expired - min(c.Expired, base.Expired),
+		Discarded: c.Discarded - min(c.Discarded, base.Discarded), Expired: c.Expired - min(c.Expired, base.Expired),
 	}
 }
 
@@ -46,14 +46,22 @@ func (e *Engine) counts(p *pipeline) (c Counts, sent uint64, waiting uint64) {
 			}
 			at, _, _ := f.Status()
 			if first {
-				c.SyncedRecords, sent, first = at.Total, f.Sent(), false
+				c.SyncedRecords, c.Discarded, sent, first = at.Total, 0, f.Sent(), false
 			}
+			c.Discarded = max(c.Discarded, discarded(p.lane, at))
 			c.SyncedRecords = min(c.SyncedRecords, at.Total)
 			sent = min(sent, f.Sent())
 			waiting = max(waiting, f.Waiting())
 		}
 	}
 	return c, sent, waiting
+}
+
+// discarded counts what was dropped for want of room and did not reach a remote
+// that is at that position: up to there by its ledger, which knows what of it was
+// on its way and arrived, and behind it by the lane.
+func discarded(lane *store.Lane, at sync.Position) uint64 {
+	return at.Discarded + sync.CountRanges(lane.Discarded(at.Last+1, lane.Last()))
 }
 
 // totals are the counts of all pipelines together.
@@ -87,7 +95,7 @@ func (e *Engine) Status() Status {
 		Queue:   QueueStatus{ByPriority: map[string]uint64{}},
 		Storage: StorageStatus{MaxBytes: uint64(max(e.config().Edge.MaxBytes, 0)), Full: e.records.Full() || e.queue.Log().Full()},
 	}
-	if _, why := e.disk.gate.State(); why != nil {
+	if _, why := e.disk.Gate().State(); why != nil {
 		s.Storage.Trouble = why.Error()
 	}
 	var base Counts

@@ -41,7 +41,7 @@ pipeline "p" {
 		"mine": "", "builtin:latest_wins": "", "none": `no plugin block "none"`, "other": "does not export edged_resolve",
 		"builtin:none": "no built-in plugin", "builtin:deadband": `capability "kv"`,
 	} {
-		p, err := e.openResolver(t.Context(), name)
+		p, err := e.openResolver(t.Context(), e.setup.Load(), name)
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)

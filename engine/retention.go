@@ -63,7 +63,7 @@ type place struct{ position, seq uint64 }
 func (k *keeper) free(ctx context.Context) error {
 	e := k.engine
 	full := e.records.Full()
-	level, _ := e.disk.gate.State()
+	level, _ := e.disk.Gate().State()
 	tight := full || level != store.GateOpen
 	freed, err := k.freeRecords(ctx, tight)
 	if full && !freed {

@@ -75,7 +75,7 @@ func (e *Engine) RetryDeadLetters(ctx context.Context, sel queue.Selection, prog
 	if err := r.recall(ctx); err != nil {
 		return r.done, err
 	}
-	err := queue.EachDeadLetter(ctx, e.nc, sel, func(b *queue.Buried) error { return r.add(ctx, b) })
+	err := queue.EachDeadLetter(ctx, e.nc, sel, nil, func(b *queue.Buried) error { return r.add(ctx, b) })
 	if err == nil {
 		err = r.flush(ctx)
 	}
@@ -109,7 +109,7 @@ func (r *retry) recall(ctx context.Context) error {
 		return nil
 	}
 	var left []*queue.Buried
-	err := queue.EachDeadLetter(ctx, r.engine.nc, queue.Selection{}, func(b *queue.Buried) error {
+	err := queue.EachDeadLetter(ctx, r.engine.nc, queue.Selection{}, nil, func(b *queue.Buried) error {
 		if stored[keyOf(b)] {
 			b.Raw = nil
 			left = append(left, b)

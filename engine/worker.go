@@ -63,7 +63,7 @@ func (w *worker) Put(ctx context.Context, b *collect.Batch) error {
 	if err := w.err(); err != nil {
 		return err
 	}
-	if err := w.engine.disk.gate.Wait(ctx); err != nil {
+	if err := w.engine.disk.Gate().Wait(ctx); err != nil {
 		return &collect.Unstorable{Why: err}
 	}
 	select {
@@ -79,7 +79,7 @@ func (w *worker) Put(ctx context.Context, b *collect.Batch) error {
 
 // Trouble implements [collect.Sink].
 func (w *worker) Trouble() error {
-	if _, why := w.engine.disk.gate.State(); why != nil {
+	if _, why := w.engine.disk.Gate().State(); why != nil {
 		return &collect.Unstorable{Why: why}
 	}
 	if w.engine.records.Full() {

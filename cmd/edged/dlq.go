@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edged/edged/engine/queue"
+	"github.com/edged/edged/engine/store"
 )
 
 func newDLQCommand() *cobra.Command {
@@ -107,7 +108,7 @@ func newDLQListCommand() *cobra.Command {
 				return usage("--limit is %d; it is 0 for all, or how many", limit)
 			}
 			return at.within(cmd, paths, func(ctx context.Context, k keeper) error {
-				newest, all, err := newestDeadLetters(ctx, k, which.selection(), limit)
+				newest, all, err := newestDeadLetters(ctx, k, which.selection(), tellRead(cmd), limit)
 				if err != nil {
 					return fmt.Errorf("listing the dead letters: %w", err)
 				}
@@ -134,8 +135,8 @@ func newDLQListCommand() *cobra.Command {
 
 // newestDeadLetters returns the newest that are selected, oldest first, and how
 // many are selected in all.
-func newestDeadLetters(ctx context.Context, k keeper, sel queue.Selection, limit int) (newest []buriedJSON, all int, err error) {
-	err = k.DeadLetters(ctx, sel, func(b *queue.Buried) error {
+func newestDeadLetters(ctx context.Context, k keeper, sel queue.Selection, progress store.Progress, limit int) (newest []buriedJSON, all int, err error) {
+	err = k.DeadLetters(ctx, sel, progress, func(b *queue.Buried) error {
 		if limit > 0 && all >= limit {
 			newest[all%limit] = listed(b)
 		} else {
@@ -198,7 +199,7 @@ other begins like that. The same input may have been buried several times.`,
 			return at.within(cmd, args[1:], func(ctx context.Context, k keeper) error {
 				write := writeNDJSON(cmd.OutOrStdout())
 				first := true
-				err := k.DeadLetters(ctx, queue.Selection{IDs: args[:1]}, func(b *queue.Buried) error {
+				err := k.DeadLetters(ctx, queue.Selection{IDs: args[:1]}, tellRead(cmd), func(b *queue.Buried) error {
 					var err error
 					switch {
 					case asJSON:
@@ -295,7 +296,7 @@ removes them.`,
 				return toFile(cmd, output, func(w io.Writer) error {
 					buffered := bufio.NewWriter(w)
 					write := writeNDJSON(buffered)
-					err := k.DeadLetters(ctx, which.selection(), func(b *queue.Buried) error { n++; return write(b) })
+					err := k.DeadLetters(ctx, which.selection(), tellRead(cmd), func(b *queue.Buried) error { n++; return write(b) })
 					return errors.Join(err, buffered.Flush())
 				})
 			})

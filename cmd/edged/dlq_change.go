@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -91,12 +90,12 @@ they were dropped is noted in the store before they go.`,
 			return c.within(cmd, paths, func(ctx context.Context, k keeper) error {
 				if len(sel.IDs) == 0 && !yes {
 					n := uint64(0)
-					if err := k.DeadLetters(ctx, sel, func(*queue.Buried) error { n++; return nil }); err != nil {
+					if err := k.DeadLetters(ctx, sel, tellRead(cmd), func(*queue.Buried) error { n++; return nil }); err != nil {
 						return fmt.Errorf("counting the dead letters: %w", err)
 					}
 					return usage("%s would be removed for good; add --yes to do it", plural(n, "dead letter"))
 				}
-				tell := teller{out: cmd.ErrOrStderr()}
+				tell := newTeller(cmd)
 				n, err := k.DropDeadLetters(ctx, sel, func(n int) error {
 					tell.say("%s dropped so far", plural(uint64(n), "dead letter"))
 					return nil
@@ -114,23 +113,6 @@ they were dropped is noted in the store before they go.`,
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop what filters or --all choose")
 	c.register(cmd)
 	return cmd
-}
-
-// teller says how long work goes on, every few seconds.
-type teller struct {
-	out  io.Writer
-	last time.Time
-}
-
-func (t *teller) say(format string, args ...any) {
-	now := time.Now()
-	if t.last.IsZero() {
-		t.last = now
-	}
-	if now.Sub(t.last) >= firstLines {
-		t.last = now
-		fmt.Fprintf(t.out, format+"\n", args...)
-	}
 }
 
 func newDLQRetryCommand() *cobra.Command {
@@ -175,7 +157,7 @@ The exit code is 1 when some were refused or failed again.`,
 			}
 			ctx, release := untilSignal(cmd.Context(), func(string) {})
 			defer release()
-			tell := teller{out: cmd.ErrOrStderr()}
+			tell := newTeller(cmd)
 			done, err := client.RetryDeadLetters(ctx, sel, func(r engine.Retried) error {
 				tell.say("%s sent again so far", plural(r.Again+r.Failed, "dead letter"))
 				return nil

@@ -38,6 +38,9 @@ It serves a trial, a test, or a small fleet. A NATS cluster of your own does the
 same: edges need JetStream there, a leaf node listener, and a user each for which
 'edged hub permissions' prints the least that it may do.
 
+While its disk is full, or fails, it refuses edges and clients with that reason,
+and takes everything again once there is room.
+
 With --http-listen it also serves the HTTP ingest API that a remote "http" sends
 to, storing into the same streams. It knows the Idempotency-Key of a request for
 --http-remember: within that time a request sent again is answered the same and

@@ -12,6 +12,7 @@ import (
 
 func newHubPermissionsCommand() *cobra.Command {
 	var domain string
+	var stores []string
 	var audit, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "permissions DEVICE_ID",
@@ -24,8 +25,13 @@ it: NATS has no narrower permission for that.
 
 An edge that publishes what it may not is disconnected by nats-server and let in
 again 30 s later, so give it at least this. --audit adds what 'edged audit' on the
-edge needs; 'edged audit --hub' has a user of its own.`,
+edge needs; 'edged audit --hub' has a user of its own. --keyed names a pipeline with a
+block store "keyed" that syncs there, once for each: the edge may write its keys, and
+read all of the hub's bucket.`,
 		Example: `  edged hub permissions edge-001
+
+  # One that keeps keyed records in the pipelines "settings" and "orders"
+  edged hub permissions edge-001 --keyed settings --keyed orders
 
   # The same for nsc, which makes .creds files
   edged hub permissions edge-001 --json |
@@ -39,7 +45,7 @@ edge needs; 'edged audit --hub' has a user of its own.`,
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := sync.EdgePermissions(args[0], domain, audit)
+			p := sync.EdgePermissions(args[0], domain, audit, stores...)
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), p)
 			}
@@ -49,8 +55,10 @@ edge needs; 'edged audit --hub' has a user of its own.`,
 	}
 	cmd.Flags().StringVar(&domain, "domain", sync.DefaultDomain, "JetStream domain of the hub")
 	cmd.Flags().BoolVar(&audit, "audit", false, "with what 'edged audit' on the edge needs")
+	cmd.Flags().StringArrayVar(&stores, "keyed", nil, "with what keyed records of this pipeline need")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	complete(cmd, "domain")
+	complete(cmd, "keyed")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/edged/edged/engine"
 	"github.com/edged/edged/engine/queue"
+	"github.com/edged/edged/engine/store"
 )
 
 // keeper shows and changes what an edge keeps beside the records.
@@ -22,7 +23,7 @@ type keeper interface {
 	conflictKeeper
 	Status(ctx context.Context) (engine.Status, error)
 	Release(ctx context.Context, pipeline string, remotes []string) (engine.Released, error)
-	DeadLetters(ctx context.Context, sel queue.Selection, each func(*queue.Buried) error) error
+	DeadLetters(ctx context.Context, sel queue.Selection, progress store.Progress, each func(*queue.Buried) error) error
 	DropDeadLetters(ctx context.Context, sel queue.Selection, progress func(dropped int) error) (int, error)
 	Messages(ctx context.Context, filter queue.MessageFilter, each func(*queue.Waiting) error) error
 	QueueStats(ctx context.Context, filter queue.MessageFilter) (queue.Stats, error)

@@ -23,20 +23,10 @@ is missing it says what to install.
 The exit code is 7 when the module is built and no edge would load it.`,
 		Example: `  edged plugin build
   edged plugin build plugins/fahrenheit --json | jq -r .sha256`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("plugin build builds one folder, and was given %q, too", args[1])
-			}
-			return nil
-		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		Args:              oneFolder("plugin build builds one folder"),
+		ValidArgsFunction: completeFolders,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) > 0 {
-				dir = args[0]
-			}
+			dir := folderOf(args)
 			p, err := plugindev.OpenProject(dir)
 			if err != nil {
 				return usage("%w", err)

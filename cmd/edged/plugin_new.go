@@ -31,20 +31,10 @@ otherwise.`,
   edged run pipeline.hcl --until-drained
 
   edged plugin new work_order --lang assemblyscript --kind resolver`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("plugin new makes one plugin, and was given %q, too", args[1])
-			}
-			return nil
-		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		Args:              oneFolder("plugin new makes one plugin"),
+		ValidArgsFunction: completeFolders,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) > 0 {
-				dir = args[0]
-			}
+			dir := folderOf(args)
 			if lang == "" {
 				return usage("plugin new needs --lang, one of: %s", strings.Join(sdk.Languages(), ", "))
 			}
@@ -78,6 +68,28 @@ otherwise.`,
 	complete(cmd, "lang", sdk.Languages()...)
 	complete(cmd, "kind", sdk.Kinds()...)
 	return cmd
+}
+
+// oneFolder allows one argument, the folder that a command is about: this one when
+// none is given. does says, of the command, what it does.
+func oneFolder(does string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usage("%s, and was given %q, too", does, args[1])
+		}
+		return nil
+	}
+}
+
+func completeFolders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+func folderOf(args []string) string {
+	if len(args) > 0 {
+		return args[0]
+	}
+	return "."
 }
 
 func nextSteps(p *plugindev.Project) string {

@@ -43,8 +43,12 @@ func TestNewProjectsRun(t *testing.T) {
 				if tested := run("plugin", "test"); !strings.HasSuffix(tested, "All as expected.\n") {
 					t.Errorf("test: %s", tested)
 				}
-				if verified := run("plugin", "verify", module, "--rounds", "10"); !strings.Contains(verified, " 0 failed") {
+				if verified := run("plugin", "verify", module, "--rounds", "10"); !strings.Contains(verified, " 0 failed") || !strings.Contains(verified, "my_plugin 0.1.0") {
 					t.Errorf("verify: %s", verified)
+				}
+				run("plugin", "keygen", "my.key")
+				if signed := run("plugin", "sign", module, "--key", "my.key"); !strings.Contains(signed, "my_plugin 0.1.0") {
+					t.Errorf("sign: %s", signed)
 				}
 				if kind != sdk.Transform {
 					return

@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/edged/edged/engine"
+	"github.com/edged/edged/engine/store"
 )
 
 // How often the progress of a run is looked at and told. A piped run speaks
@@ -89,6 +93,36 @@ func rounded(perSecond float64) string { return number(uint64(perSecond + 0.5)) 
 
 // oneLine keeps a foreign error text from breaking the block.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// tellEvery is how often work that is asked for on a command line says how far it
+// is.
+var tellEvery = firstLines
+
+// teller says how far work is, on standard error, when it takes long.
+type teller struct {
+	out  io.Writer
+	last time.Time
+}
+
+func newTeller(cmd *cobra.Command) *teller {
+	return &teller{out: cmd.ErrOrStderr(), last: time.Now()}
+}
+
+func (t *teller) say(format string, args ...any) {
+	if now := time.Now(); now.Sub(t.last) >= tellEvery {
+		t.last = now
+		fmt.Fprintf(t.out, format+"\n", args...)
+	}
+}
+
+// tellRead says how much of a log was read. A message of a log is a dead letter,
+// or the records of one commit.
+func tellRead(cmd *cobra.Command) store.Progress {
+	tell := newTeller(cmd)
+	return func(read, all uint64) {
+		tell.say("%s of %s read so far", number(read), plural(all, "message"))
+	}
+}
 
 // meter computes a rate over the last [rateWindow].
 type meter struct {

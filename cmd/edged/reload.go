@@ -30,12 +30,13 @@ Windows a SIGHUP to the edge does the same.
 No record is lost or repeated: what is new is checked, compiled and opened first.
 Then the pipelines that have changed stop as at the end of a run, and go on, as
 they are now, where they have stopped. Pipelines that have not changed run on;
-broker, store and queue stay open.
+broker, store and queue stay open. Keyed records are served all the while: a conflict
+is decided by the resolvers from before or by those from after, never by both.
 
 When a file or a module is wrong nothing changes: the errors are printed, the
 exit code is 3, 'edged status' says it too, and what ran runs on. What cannot
-change while an edge runs (device_id, data_dir, durability, max_bytes, api, remotes
-of the kind nats, pipelines with keyed records) is refused in the same way.
+change while an edge runs (device_id, data_dir, durability, max_bytes, api, embedded
+hubs, the first pipeline with keyed records) is refused in the same way.
 
 The edge is found by its data directory: the one of --data-dir, or that of the
 given files, or "data".`,

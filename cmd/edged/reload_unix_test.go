@@ -28,6 +28,8 @@ type reloadRig struct {
 	file    *os.File
 	written int
 	reloads uint64
+
+	link, sums, other string // more of the hub's remote, of "sums", and of the file
 }
 
 // config is the edge's file; what it is called with differs from one to the next.
@@ -38,7 +40,9 @@ edge {
 }
 remote "nats" "hub" {
   urls = ["nats-leaf://%s"]
+  %s
 }
+%s
 plugin "own" {
   module = "own.wasm"
 }
@@ -65,8 +69,9 @@ pipeline "sums" {
     poll   = "10ms"
   }
   transform "sum" { plugin = plugin.aggregate }
+  %s
 }
-`, r.hub.leaf, sumLimits, extra)
+`, r.hub.leaf, r.link, r.other, sumLimits, extra, r.sums)
 }
 
 func (r *reloadRig) write(config string) {
@@ -125,20 +130,26 @@ func startReloadRig(t *testing.T) *reloadRig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &reloadRig{t: t, dir: dir, dataDir: filepath.Join(dir, "data"), hub: launchHub(t, hubDirMade(t, filepath.Join(dir, "hub")))}
-	var err error
-	if r.file, err = os.Create(filepath.Join(dir, "in.ndjson")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.file.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	r.openInput()
 	r.module("")
 	r.write(r.config("", ""))
 	r.edge = launch(t, dir, "run", "p.hcl", "--data-dir", r.dataDir, "--no-progress")
 	eventually(t, "the edge runs", func() bool { _, ok := statusOf(r.dataDir); return ok })
 	return r
+}
+
+// openInput makes the file that the edge reads.
+func (r *reloadRig) openInput() {
+	r.t.Helper()
+	var err error
+	if r.file, err = os.Create(filepath.Join(r.dir, "in.ndjson")); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		if err := r.file.Close(); err != nil {
+			r.t.Error(err)
+		}
+	})
 }
 
 // module writes own.wasm: a plugin that passes every record, with a custom
@@ -172,15 +183,22 @@ func TestReloadUnderLoad(t *testing.T) {
 		r.hangup("")
 		r.grow(500 + i)
 	}
+	r.holds()
+}
+
+// holds holds that everything is stored once and that the hub has it, and ends.
+func (r *reloadRig) holds() {
+	t := r.t
+	t.Helper()
 	r.flows()
 	eventually(t, "the hub has everything", func() bool {
 		s, ok := statusOf(r.dataDir)
-		return ok && s.Pipelines[0].Waiting == 0 && s.Queue.Waiting == 0
+		return ok && s.Pipelines[0].Waiting == 0 && s.Pipelines[1].Waiting == 0 && s.Queue.Waiting == 0
 	})
 	if strings.Contains(r.edge.stderr.String(), "a new epoch") {
 		t.Errorf("the edge does not know what it has sent itself:\n%s", tailOf(r.edge.stderr.String()))
 	}
-	if s, _ := statusOf(r.dataDir); s.ThisRun.SyncedRecords != uint64(r.written) || s.ThisRun.Collected != s.Totals.Collected {
+	if s, _ := statusOf(r.dataDir); s.Pipelines[0].Totals.SyncedRecords != uint64(r.written) || s.ThisRun.Collected != s.Totals.Collected {
 		t.Errorf("status %+v", s.ThisRun)
 	}
 	if res := edged(t, r.dir, "", "audit", "p.hcl", "--data-dir", r.dataDir); res.code != exitOK {
@@ -249,14 +267,14 @@ func TestReloadRefused(t *testing.T) {
 		r.flows()
 	}
 	r.write(good + "pipeline {")
-	refused(exitConfig, "p.hcl:35")
-	r.hangup("p.hcl:35")
+	refused(exitConfig, "p.hcl:38")
+	r.hangup("p.hcl:38")
 	r.flows()
 	r.write(strings.Replace(good, `"builtin:aggregate"`, `"builtin:aggregatt"`, 1))
 	refused(exitConfig, `Did you mean "aggregate"`)
 	r.write(strings.Replace(good, `device_id = "reload"`, `device_id = "other"`, 1))
 	refused(exitConfig, "Cannot change at run time")
-	r.write(strings.Replace(good, r.hub.leaf, "127.0.0.1:1", 1))
+	r.write(strings.Replace(good, fmt.Sprintf("urls = [\"nats-leaf://%s\"]", r.hub.leaf), "embedded = true", 1))
 	refused(exitConfig, `the remote "hub" has changed`)
 	r.write(good)
 	writeFile(t, filepath.Join(r.dir, "own.wasm"), "\x00asm, and then something else")
@@ -284,4 +302,37 @@ func TestReloadRefused(t *testing.T) {
 	if res := edged(t, r.dir, "", "reload", "--data-dir", r.dataDir); res.code != exitNoEdge {
 		t.Errorf("with no edge: %d %s", res.code, res.stderr)
 	}
+}
+
+// TestReloadRemotes changes, adds and removes NATS remotes while records come in: none
+// is lost, none comes twice, also at a hub that was left and is come back to.
+func TestReloadRemotes(t *testing.T) {
+	t.Parallel()
+	r := startReloadRig(t)
+	second := launchHub(t, hubDirMade(t, filepath.Join(r.dir, "second")))
+	other := fmt.Sprintf("remote \"nats\" \"other\" {\n  urls = [\"nats-leaf://%s\"]\n}", second.leaf)
+	_, port, _ := strings.Cut(r.hub.leaf, ":")
+	for i, change := range []func(){
+		func() { r.link = `monitor { every = "7s" }` },
+		func() { r.link = `compression = "best"` },
+		func() { r.other = other }, // nothing syncs to it yet
+		func() { r.sums = "sync { to = remote.nats.other }" },
+		func() { r.link = `max_rate = "20MiB/s"` },
+		func() { r.other = strings.Replace(other, "127.0.0.1", "localhost", 1) },
+		func() { r.sums, r.other = "", "" },
+		func() { r.sums, r.other = "sync { to = remote.nats.other }", other },
+		func() { r.hub.leaf = "localhost:" + port },
+	} {
+		r.grow(2000)
+		change()
+		r.write(r.config("", ""))
+		r.hangup("")
+		r.grow(500 + i)
+	}
+	eventually(t, "the second hub has everything", func() bool {
+		s, ok := statusOf(r.dataDir)
+		return ok && len(s.Remotes) == 2 && s.Pipelines[1].Waiting == 0
+	})
+	r.holds()
+	second.stop(syscall.SIGTERM)
 }

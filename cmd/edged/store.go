@@ -57,7 +57,7 @@ The exit code is 6 when anything is damaged or missing.`,
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			var v engine.Verification
 			err := at.offline(cmd, paths, func(ctx context.Context, s *engine.Store) (err error) {
-				v, err = s.Verify(ctx)
+				v, err = s.Verify(ctx, tellRead(cmd))
 				return err
 			})
 			if err != nil {
@@ -183,7 +183,7 @@ No edge may run on the data directory. What cannot be read is left out:
 				return toFile(cmd, output, func(w io.Writer) error {
 					buffered := bufio.NewWriter(w)
 					write := writeNDJSON(buffered)
-					err := s.Records(ctx, pipeline, func(f *store.Found) error {
+					err := s.Records(ctx, pipeline, tellRead(cmd), func(f *store.Found) error {
 						if f.Number < from || f.Number > to {
 							return nil
 						}

@@ -220,6 +220,46 @@ func NextMessage(ctx context.Context, nc *nats.Conn, stream, filter string, seq 
 	return FindMessage(ctx, nc, "", stream, Query{Next: filter, Seq: seq})
 }
 
+// NextMessages returns the messages at or after seq that fit into count and,
+// but for the last of them, into bytes; none when there is none. The stream must
+// allow direct access. Their Header is left out.
+func NextMessages(ctx context.Context, nc *nats.Conn, stream string, seq uint64, count, bytes int) ([]*StreamMessage, error) {
+	query, err := json.Marshal(map[string]any{"seq": seq, "batch": count, "max_bytes": bytes})
+	if err != nil {
+		return nil, err
+	}
+	answers, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	defer func() { _ = answers.Unsubscribe() }() // fails with the connection only
+	if err := nc.PublishRequest(APIPrefix("")+"DIRECT.GET."+stream, answers.Subject, query); err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	var found []*StreamMessage
+	for {
+		answer, err := answers.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		switch status := answer.Header.Get("Status"); status {
+		case "":
+		case "204", "404": // the end of the batch; there is none
+			return found, nil
+		default:
+			return nil, fmt.Errorf("reading stream %s: the server answers %s %s", stream, status, answer.Header.Get("Description"))
+		}
+		msg := &StreamMessage{Subject: answer.Header.Get("Nats-Subject"), Data: answer.Data}
+		if msg.Seq, err = strconv.ParseUint(answer.Header.Get("Nats-Sequence"), 10, 64); err != nil {
+			return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		if msg.Time, err = time.Parse(time.RFC3339Nano, answer.Header.Get("Nats-Time-Stamp")); err != nil {
+			return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		found = append(found, msg)
+	}
+}
+
 // Query says which message of a stream is looked for: the newest on the subject
 // Last; or the first on a subject that Next matches, from a sequence or a time
 // on.

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -94,8 +96,8 @@ type Broker struct {
 	logger *serverLog
 	lock   *os.File
 	user   nkeys.KeyPair            // the in-process user of the local account
-	links  map[string]nkeys.KeyPair // likewise of each link's account
-	reload sync.Mutex
+	reload sync.Mutex               // held while the server is given other options
+	links  map[string]nkeys.KeyPair // the in-process user of each link's account; guarded by reload, like opts.Links
 }
 
 // Start locks the directory, starts the server and waits until JetStream has
@@ -126,15 +128,13 @@ func (b *Broker) start(ctx context.Context) error {
 	if b.user, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	for _, l := range b.opts.Links {
-		if b.links[l.Name], err = nkeys.CreateUser(); err != nil {
-			return err
-		}
+	if err := b.nameUsers(b.opts.Links); err != nil {
+		return err
 	}
 	if err := errors.Join(b.repairMeta(), b.setAside()); err != nil {
 		return err
 	}
-	o, err := b.serverOptions(nil)
+	o, err := b.serverOptions(b.opts.Links, nil)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (b *Broker) start(ctx context.Context) error {
 // given, so they cannot be used twice. Accounts come from configuration text
 // because programmatic ones do not survive a reload. Links named in disabled
 // are configured but not dialed.
-func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error) {
+func (b *Broker) serverOptions(links []Link, disabled map[string]bool) (*server.Options, error) {
 	o := &server.Options{}
 	if err := o.ProcessConfigString(b.configText()); err != nil {
 		return nil, err
@@ -192,11 +192,15 @@ func (b *Broker) serverOptions(disabled map[string]bool) (*server.Options, error
 			return nil, err
 		}
 	}
-	for _, l := range b.opts.Links {
+	for _, l := range links {
+		compression, err := l.Compression.options()
+		if err != nil {
+			return nil, fmt.Errorf("link %s: %w", l.Name, err)
+		}
 		r := &server.RemoteLeafOpts{
 			LocalAccount: linkAccount(l.Name),
 			Credentials:  l.Credentials,
-			Compression:  l.Compression.options(),
+			Compression:  compression,
 			DialTimeout:  dialTimeout,
 			Disabled:     disabled[l.Name],
 			// A hub advertises the addresses it sees itself. Behind a balancer or
@@ -237,8 +241,8 @@ func (b *Broker) configText() string {
 		text += ", { user: " + strconv.Quote(l.User) + ", password: " + strconv.Quote(hashPassword(l.Password)) + " }"
 	}
 	text += " ] }\n"
-	for _, l := range b.opts.Links {
-		text += linkAccount(l.Name) + " { users: [ { nkey: " + pub(b.links[l.Name]) + " } ] }\n"
+	for _, name := range slices.Sorted(maps.Keys(b.links)) {
+		text += linkAccount(name) + " { users: [ { nkey: " + pub(b.links[name]) + " } ] }\n"
 	}
 	text += "}\n"
 	if l := b.opts.Listen; l != nil && l.User == "" {
@@ -268,7 +272,9 @@ func (b *Broker) Connect(name string) (*nats.Conn, error) { return b.connect(nam
 // ConnectLink returns a new in-process connection to the account of that link:
 // what is published there reaches the hub and nothing else.
 func (b *Broker) ConnectLink(link string) (*nats.Conn, error) {
+	b.reload.Lock()
 	kp, ok := b.links[link]
+	b.reload.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("the broker has no link %q", link)
 	}

@@ -16,3 +16,20 @@ func (b *Broker) LeafCompression() string {
 	}
 	return z.Leafs[0].Compression
 }
+
+// LeafConnections is how many leaf connections there are.
+func (b *Broker) LeafConnections() int { return b.srv.NumLeafNodes() }
+
+// LinkID numbers a link's leaf connection: another one has another number.
+func (b *Broker) LinkID(link string) uint64 {
+	z, err := b.srv.Leafz(nil)
+	if err != nil {
+		return 0
+	}
+	for _, l := range z.Leafs {
+		if l.Account == linkAccount(link) {
+			return l.ID
+		}
+	}
+	return 0
+}

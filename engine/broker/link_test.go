@@ -82,3 +82,71 @@ func TestInboxesAreTheEdgesOwn(t *testing.T) {
 		t.Errorf("the inbox is %s", inbox)
 	}
 }
+
+// TestSetLinks holds that links are added, changed and dropped while the broker runs,
+// that those which stay are not touched, and that what cannot be leaves all as it was.
+func TestSetLinks(t *testing.T) {
+	t.Parallel()
+	hub := func(name string) *broker.Broker {
+		return start(t, broker.Options{Name: name, Listen: &broker.Listen{Leaf: "127.0.0.1:0"}})
+	}
+	one, two := hub("one"), hub("two")
+	link := func(name string, hub *broker.Broker) broker.Link {
+		return broker.Link{Name: name, URLs: []string{"nats-leaf://" + hub.LeafAddr()}}
+	}
+	edge := start(t, broker.Options{Name: "edge", Links: []broker.Link{link("kept", one)}})
+	linked(t, edge, "kept")
+	set := func(links ...broker.Link) {
+		t.Helper()
+		if err := edge.SetLinks(t.Context(), links); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	set(link("kept", one), link("hub", one)) // one more
+	linked(t, edge, "hub")
+	crosses(t, one, edge)
+	first := edge.LinkID("kept")
+
+	set(link("kept", one), link("hub", two)) // it leads elsewhere
+	linked(t, edge, "hub")
+	crosses(t, two, edge)
+
+	bad := link("hub", one)
+	bad.TLS.CA = "none.pem"
+	for name, links := range map[string][]broker.Link{"no such file": {link("kept", one), bad}, "no such mode": {{Name: "hub", URLs: bad.URLs, Compression: "zip"}}} {
+		if err := edge.SetLinks(t.Context(), links); err == nil {
+			t.Errorf("%s: it is taken", name)
+		}
+		linked(t, edge, "hub")
+		crosses(t, two, edge)
+	}
+	best := link("hub", two)
+	best.Compression = broker.CompressionBest
+	set(link("kept", one), best)
+	eventually(t, func() string {
+		if _, stats := edge.LinkState("hub"); stats.Compression != "s2_best" {
+			return "it is compressed as before: " + stats.Compression
+		}
+		return ""
+	})
+
+	set(link("kept", one)) // gone
+	eventually(t, func() string {
+		if up, _ := edge.LinkState("hub"); up || two.LeafConnections() != 0 {
+			return "the link that is gone is up"
+		}
+		return ""
+	})
+	if last := edge.LinkID("kept"); last != first {
+		t.Errorf("the link that stays was dialed anew: %d, %d", first, last)
+	}
+
+	// Nobody answers there: the server is still dialing when the link goes, and
+	// comes back.
+	set(link("kept", one), broker.Link{Name: "hub", URLs: []string{"nats-leaf://127.0.0.1:1"}})
+	set(link("kept", one))
+	set(link("kept", one), link("hub", one))
+	linked(t, edge, "hub")
+	crosses(t, one, edge)
+}

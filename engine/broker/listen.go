@@ -94,7 +94,10 @@ func applyListen(o *server.Options, l *Listen) error {
 	}
 	// Edges have no business with each other.
 	o.LeafNode.IsolateLeafnodeInterest = true
-	o.LeafNode.Compression = l.Compression.options()
+	var err error
+	if o.LeafNode.Compression, err = l.Compression.options(); err != nil {
+		return err
+	}
 	if l.TLS.empty() {
 		return nil
 	}

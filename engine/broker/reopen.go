@@ -52,7 +52,7 @@ func (b *Broker) Reopen() error {
 	if err := b.repairMeta(); err != nil {
 		return fmt.Errorf("reopening JetStream: %w", err)
 	}
-	o, err := b.serverOptions(nil)
+	o, err := b.serverOptions(b.opts.Links, nil)
 	if err != nil {
 		return fmt.Errorf("reopening JetStream: %w", err)
 	}

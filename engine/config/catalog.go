@@ -79,6 +79,8 @@ func checkArg(a *Arg) []error {
 	fault(a.Required && a.Default != "", "a required argument has a default")
 	texts := []Type{String, StringList}
 	fault(len(a.Enum) > 0 && !slices.Contains(append(texts, Resolvers), a.Type), "only a String, StringList or Resolvers has an Enum")
+	fault(len(a.Elsewhere) > 0 && len(a.Enum) == 0, "Elsewhere belongs to an Enum")
+	fault(slices.ContainsFunc(a.Enum, func(v string) bool { return a.Elsewhere[v] != "" }), "Elsewhere has a value of the Enum")
 	fault(a.Check != nil && !slices.Contains(texts, a.Type), "only a String or StringList has a Check")
 	fault(a.Result != expr.Any && a.Type != Expression, "only an Expression has a Result")
 	fault(a.Root != expr.None && a.Type != Expression, "only an Expression has a Root")

@@ -33,6 +33,12 @@ func TestCheckCatalogFindsFaults(t *testing.T) {
 		"only a String, StringList or Resolvers has an Enum": func(s *config.Spec) {
 			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Enum: []string{"x"}}}
 		},
+		"Elsewhere belongs": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Elsewhere: map[string]string{"x": "It is there."}}}
+		},
+		"Elsewhere has a value": func(s *config.Spec) {
+			s.Args = []config.Arg{{Name: "a", Doc: "A.", Enum: []string{"x"}, Elsewhere: map[string]string{"x": "It is there."}}}
+		},
 		"has a Check": func(s *config.Spec) {
 			s.Args = []config.Arg{{Name: "a", Doc: "A.", Type: config.Int, Check: config.NotEmpty}}
 		},

@@ -69,7 +69,11 @@ func stringValue(arg *Arg, v cty.Value) (any, *valueError) {
 // checkText checks a string, or one of a list.
 func checkText(arg *Arg, s string) *valueError {
 	if len(arg.Enum) > 0 && !slices.Contains(arg.Enum, s) {
-		return &valueError{"Unsupported value", fmt.Sprintf("%q is not a value of the argument %q.%s The values are: %s.", s, arg.Name, didYouMean(s, arg.Enum), joinQuoted(arg.Enum))}
+		hint := didYouMean(s, arg.Enum)
+		if why := arg.Elsewhere[s]; why != "" {
+			hint = " " + why
+		}
+		return &valueError{"Unsupported value", fmt.Sprintf("%q is not a value of the argument %q.%s The values are: %s.", s, arg.Name, hint, joinQuoted(arg.Enum))}
 	}
 	if arg.Check == nil {
 		return nil

@@ -120,7 +120,9 @@ func pipelineSpec(catalog Catalog) Spec {
 		Named:   true,
 		Many:    true,
 		Args: []Arg{
-			{Name: "when_full", Type: String, Default: `"drop_oldest_synced"`, Enum: []string{"wait", "drop_oldest_synced", "drop_oldest"}, Doc: "When the disk budget is used up: `drop_oldest_synced` makes room with records that every remote has, before their `keep` is over, and then tells the sources to wait. `wait` does not shorten `keep`. `drop_oldest` goes on: when no synced record is left it drops the oldest of this pipeline that are not synced, with a trace that reaches the hub's ledger."},
+			{Name: "when_full", Type: String, Default: `"drop_oldest_synced"`, Enum: []string{"wait", "drop_oldest_synced", "drop_oldest"}, Elsewhere: map[string]string{
+				"drop_lowest_priority": "Records have no priority; the alert messages that have one share one queue for all pipelines, so the edge block says what goes of them: queue_when_full = \"drop_lowest_priority\".",
+			}, Doc: "When the disk budget is used up: `drop_oldest_synced` makes room with records that every remote has, before their `keep` is over, and then tells the sources to wait. `wait` does not shorten `keep`. `drop_oldest` goes on: when no synced record is left it drops the oldest of this pipeline that are not synced, with a trace that reaches the hub's ledger."},
 			{Name: "keep", Type: Duration, Min: "0s", Max: "3650d", Doc: "How long the synced records of this pipeline stay, instead of what the `edge` block says."},
 			{Name: "keep_bytes", Type: Size, Min: "1MiB", Doc: "How many bytes of synced records of this pipeline stay, instead of what the `edge` block says."},
 		},

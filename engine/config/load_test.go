@@ -214,6 +214,25 @@ func TestEdgeDefaults(t *testing.T) {
 	}
 }
 
+// TestAPolicyOfTheQueueBelongsToTheEdge holds that who gives a pipeline the policy
+// of the queue is told where it goes, and that it is one there.
+func TestAPolicyOfTheQueueBelongsToTheEdge(t *testing.T) {
+	const pipeline = "pipeline \"p\" {\n  %s\n  collect \"generator\" \"g\" {\n    payload = {}\n  }\n}\n"
+	parse := func(edge, inPipeline string) hcl.Diagnostics {
+		_, diags := config.Parse(map[string][]byte{"p.hcl": fmt.Appendf(nil, edge+pipeline, inPipeline)}, testCatalog(), testHost())
+		return diags
+	}
+	diags := parse("", `when_full = "drop_lowest_priority"`)
+	if len(diags) != 1 || diags[0].Summary != "Unsupported value" || diags[0].Subject.Start.Line != 2 ||
+		!strings.Contains(diags[0].Detail, `the edge block says what goes of them: queue_when_full = "drop_lowest_priority".`) ||
+		strings.Contains(diags[0].Detail, "Did you mean") {
+		t.Errorf("%v", diags)
+	}
+	if diags := parse("edge {\n  queue_when_full = \"drop_lowest_priority\"\n}\n", ""); diags.HasErrors() {
+		t.Errorf("what it says to write: %v", diags)
+	}
+}
+
 func TestConfigJSONKeepsNumbers(t *testing.T) {
 	spec := config.Spec{Name: "x", Args: []config.Arg{{Name: "v", Type: config.JSON}}}
 	for src, want := range map[string]string{

@@ -43,6 +43,9 @@ type Arg struct {
 	Root     expr.Root // for Expression: the variable it may use
 	Result   expr.Type // for Expression: what it must give, checked as far as it is known before there is a record
 	Refers   string    // for BlockRef: the type of the top-level block it names
+	// Elsewhere has values that one may look for in Enum and that belong somewhere
+	// else: a sentence says why, and what to write instead.
+	Elsewhere map[string]string
 	// Check looks further at a String, or at each element of a StringList. Its
 	// error says what is wrong or what to write. See [NotEmpty].
 	Check func(value string) error

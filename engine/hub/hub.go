@@ -48,6 +48,7 @@ type Options struct {
 type Hub struct {
 	broker *broker.Broker
 	ingest *ingest // nil: none
+	disk   *diskGuard
 	tls    bool
 
 	stopCollecting func()
@@ -59,6 +60,10 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 	if opts.Domain == "" {
 		opts.Domain = sync.DefaultDomain
 	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	disk := newDiskGuard(opts)
 	b, err := broker.Start(ctx, broker.Options{
 		Name: "hub-" + record.Token(opts.Domain), Domain: opts.Domain, Dir: opts.DataDir,
 		Durability: broker.Fsync, Logger: opts.Logger,
@@ -71,7 +76,7 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hub{broker: b, tls: opts.TLSCert != ""}
+	h := &Hub{broker: b, disk: disk, tls: opts.TLSCert != ""}
 	nc, err := b.Connect("provisioning")
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -80,18 +85,20 @@ func Start(ctx context.Context, opts Options) (*Hub, error) {
 	if err := Provision(ctx, nc, "", opts.MaxBytes); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	if err := disk.start(b); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	if h.stopCollecting, err = startCollecting(b, opts.KeyedAbsence, opts.Logger); err != nil {
+		disk.stop()
 		return nil, errors.Join(err, b.Close())
 	}
 	if opts.HTTPListen != "" {
 		if opts.HTTPRemember == 0 {
 			opts.HTTPRemember = 7 * 24 * time.Hour
 		}
-		if opts.Logger == nil {
-			opts.Logger = slog.New(slog.DiscardHandler)
-		}
-		if h.ingest, err = startIngest(b, opts); err != nil {
+		if h.ingest, err = startIngest(b, disk, opts); err != nil {
 			h.stopCollecting()
+			disk.stop()
 			return nil, errors.Join(err, b.Close())
 		}
 	}
@@ -174,5 +181,6 @@ func (h *Hub) Close() error {
 		err = h.ingest.close()
 	}
 	h.stopCollecting()
+	h.disk.stop()
 	return errors.Join(err, h.broker.Close())
 }

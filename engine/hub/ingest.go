@@ -56,6 +56,7 @@ const (
 // ingest serves the HTTP API that stores into the hub's streams.
 type ingest struct {
 	nc       *nats.Conn
+	disk     *diskGuard
 	log      *slog.Logger
 	token    [sha256.Size]byte
 	open     bool // no token is required
@@ -68,13 +69,13 @@ type ingest struct {
 	done     chan struct{}
 }
 
-func startIngest(b *broker.Broker, opts Options) (*ingest, error) {
+func startIngest(b *broker.Broker, disk *diskGuard, opts Options) (*ingest, error) {
 	listener, err := net.Listen("tcp", opts.HTTPListen)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ingest API: %w", err)
 	}
 	in := &ingest{
-		log: opts.Logger, token: sha256.Sum256([]byte(opts.HTTPToken)), open: opts.HTTPToken == "",
+		disk: disk, log: opts.Logger, token: sha256.Sum256([]byte(opts.HTTPToken)), open: opts.HTTPToken == "",
 		remember: opts.HTTPRemember, slots: make(chan *broker.AtomicBatch, maxIngestSlots),
 		addr: listener.Addr().String(), done: make(chan struct{}),
 	}
@@ -221,8 +222,11 @@ func (in *ingest) authorize(r *http.Request) error {
 	return nil
 }
 
-// slot waits a while for its turn.
+// slot waits a while for its turn, if the disk takes anything.
 func (in *ingest) slot(ctx context.Context) (*broker.AtomicBatch, error) {
+	if err := in.disk.refuses(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, ingestSlotTimeout)
 	defer cancel()
 	select {

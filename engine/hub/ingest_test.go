@@ -32,7 +32,17 @@ import (
 	"github.com/edged/edged/engine/hub"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A nats-server whose storage is started anew while batches are being staged
+// forgets those: see the tests of sync.
+func TestMain(m *testing.M) {
+	const server = "github.com/nats-io/nats-server/v2/server"
+	goleak.VerifyTestMain(
+		m,
+		goleak.IgnoreAnyFunction(server+".(*msgBlock).flushLoop"),
+		goleak.IgnoreAnyFunction(server+".(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction(server+"/ats.Register.func1"),
+	)
+}
 
 // api is a hub with its ingest API.
 type api struct {

@@ -124,6 +124,9 @@ func (k *keyedAPI) report(w http.ResponseWriter, r *http.Request, store *keyed.N
 	if err := json.Unmarshal(body, &edge); err != nil || edge.Device == "" || len(edge.Device) > maxNameBytes {
 		return refuse(http.StatusBadRequest, `the body must be {"device":…,"position":…,"time":…}`)
 	}
+	if err := k.disk.refuses(); err != nil {
+		return err
+	}
 	if err := store.Report(r.Context(), edge); err != nil {
 		return err
 	}

@@ -74,11 +74,17 @@ var plausible = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 // has given out is stored with the values, and it is opened with the latest. It
 // is safe for many goroutines.
 type Clock struct {
-	now  func() time.Time
-	skew time.Duration
+	now func() time.Time
 
 	mu   sync.Mutex
+	skew time.Duration
 	last HLC
+}
+
+func (c *Clock) setSkew(skew time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew = skew
 }
 
 // Now returns a reading after all before it, and how far it can be trusted.

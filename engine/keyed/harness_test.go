@@ -214,6 +214,15 @@ func (e *testEdge) openStore() {
 	if e.opts.maxBytes == 0 {
 		e.opts.maxBytes = 256 << 20
 	}
+	var err error
+	if e.stores, err = keyed.Open(context.Background(), e.nc, e.opts.maxBytes, nil, []keyed.Options{e.options()}); err != nil {
+		e.t.Fatal(err)
+	}
+	e.store = e.stores.Store(e.opts.name)
+}
+
+// options are those of its store.
+func (e *testEdge) options() keyed.Options {
 	o := keyed.Options{
 		Name: e.opts.name, Device: e.id, Schema: e.opts.schema, Interest: e.opts.interest, Now: e.opts.now, Skew: e.opts.skew,
 		Chain: func(string) []keyed.Resolver { return e.opts.chain }, JournalEntries: e.opts.journal,
@@ -221,11 +230,7 @@ func (e *testEdge) openStore() {
 	if e.opts.onDelete != "" {
 		o.OnDelete = func(string) keyed.OnDelete { return e.opts.onDelete }
 	}
-	var err error
-	if e.stores, err = keyed.Open(context.Background(), e.nc, e.opts.maxBytes, nil, []keyed.Options{o}); err != nil {
-		e.t.Fatal(err)
-	}
-	e.store = e.stores.Store(e.opts.name)
+	return o
 }
 
 // hub is the edge's way to the hub.

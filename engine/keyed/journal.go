@@ -76,6 +76,9 @@ func (s *Store) journal(tx *table.Tx, e *JournalEntry) error {
 func (s *Store) Journal(ctx context.Context, after uint64, limit int) ([]JournalEntry, error) {
 	s.mu.Lock()
 	first, next := s.first, s.next
+	if kept := uint64(s.opts.JournalEntries); next > kept {
+		first = max(first, next-kept)
+	}
 	s.mu.Unlock()
 	var list []JournalEntry
 	for n := max(first, after+1); n < next && len(list) < limit; n++ {

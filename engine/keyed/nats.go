@@ -92,6 +92,28 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int, maxByt
 	return nil
 }
 
+// EdgeSubjects are the least that the user of an edge must be allowed to publish
+// to at the hub of a JetStream domain, for these stores: it writes those, and its
+// own registration. It watches with consumers, which can read other stores too:
+// there is no narrower subject for an interest of several patterns.
+func EdgeSubjects(device, domain string, stores []string) []string {
+	if len(stores) == 0 {
+		return nil
+	}
+	api := broker.APIPrefix(domain)
+	subjects := []string{
+		api + "STREAM.INFO." + hubStream, api + "STREAM.MSG.GET." + hubStream, api + "STREAM.MSG.GET." + edgesStream,
+	}
+	for _, call := range []string{"CREATE", "INFO", "DELETE", "MSG.NEXT"} {
+		subjects = append(subjects, api+"CONSUMER."+call+"."+hubStream+".>")
+	}
+	for _, store := range stores {
+		h := NewNATSHub(nil, domain, store)
+		subjects = append(subjects, h.into(h.prefix+">"), h.into(h.registration(device)))
+	}
+	return subjects
+}
+
 // State implements [Hub].
 func (h *NATSHub) State(ctx context.Context, seen Position) (HubState, error) {
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
@@ -205,7 +227,12 @@ func (h *NATSHub) Report(ctx context.Context, r Registration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
-	return natsPut(ctx, h.nc, h.into(edgesSubject+edgeToken+record.Token(h.store)+"."+record.Token(r.Device)), data)
+	return natsPut(ctx, h.nc, h.into(h.registration(r.Device)), data)
+}
+
+// registration is where a device reports.
+func (h *NATSHub) registration(device string) string {
+	return edgesSubject + edgeToken + record.Token(h.store) + "." + record.Token(device)
 }
 
 // into is the subject under which a server takes what is for the buckets of a

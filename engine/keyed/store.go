@@ -67,7 +67,8 @@ var (
 	ErrPrecondition = errors.New("the value is another than the one expected")
 )
 
-// Stores are the keyed stores of one edge. They share a stream.
+// Stores are the keyed stores of one edge. They share a stream. There is one of
+// every name that is kept, also of those that nobody has options for any more.
 type Stores struct {
 	table  *table.Table
 	stores map[string]*Store
@@ -77,33 +78,14 @@ type Stores struct {
 // what they take on the disk together.
 func Open(ctx context.Context, nc *nats.Conn, maxBytes int64, logger *slog.Logger, stores []Options) (*Stores, error) {
 	all := &Stores{stores: map[string]*Store{}}
+	others := Options{Logger: logger}
 	for _, o := range stores {
-		s, err := newStore(o)
-		if err != nil {
+		if _, err := all.add(o); err != nil {
 			return nil, err
 		}
-		all.stores[o.Name] = s
+		others.Device, others.Now = o.Device, o.Now
 	}
-	var bad error
-	t, err := table.Open(ctx, nc, table.Options{
-		Stream: LocalStream, Subject: LocalSubject, MaxBytes: maxBytes, Logger: logger,
-	}, func(name string, value []byte) {
-		store, rest, _ := strings.Cut(name, "\x00")
-		if s := all.stores[store]; s != nil && bad == nil {
-			bad = s.load(rest, value)
-		}
-	})
-	if err == nil && bad != nil {
-		err = errors.Join(bad, t.Close(ctx))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the keyed store: %w", err)
-	}
-	all.table = t
-	for _, s := range all.stores {
-		s.opened(t)
-	}
-	return all, nil
+	return all.open(ctx, nc, table.Options{MaxBytes: maxBytes, Logger: logger}, others)
 }
 
 // OpenExisting opens every store that is kept on the broker that nc is connected
@@ -111,15 +93,19 @@ func Open(ctx context.Context, nc *nats.Conn, maxBytes int64, logger *slog.Logge
 // returns [ErrNoStores] when there are none.
 func OpenExisting(ctx context.Context, nc *nats.Conn, logger *slog.Logger) (*Stores, error) {
 	all := &Stores{stores: map[string]*Store{}}
+	return all.open(ctx, nc, table.Options{Existing: true, Logger: logger}, Options{Logger: logger})
+}
+
+// open reads the table. others are the options of stores that none are given for.
+func (a *Stores) open(ctx context.Context, nc *nats.Conn, o table.Options, others Options) (*Stores, error) {
+	o.Stream, o.Subject = LocalStream, LocalSubject
 	var bad error
-	t, err := table.Open(ctx, nc, table.Options{
-		Stream: LocalStream, Subject: LocalSubject, Existing: true, Logger: logger,
-	}, func(name string, value []byte) {
+	t, err := table.Open(ctx, nc, o, func(name string, value []byte) {
 		store, rest, _ := strings.Cut(name, "\x00")
-		s := all.stores[store]
+		s := a.stores[store]
 		if s == nil && bad == nil {
-			s, bad = newStore(Options{Name: store, Logger: logger})
-			all.stores[store] = s
+			others.Name = store
+			s, bad = a.add(others)
 		}
 		if bad == nil {
 			bad = s.load(rest, value)
@@ -131,11 +117,34 @@ func OpenExisting(ctx context.Context, nc *nats.Conn, logger *slog.Logger) (*Sto
 	if err != nil {
 		return nil, fmt.Errorf("opening the keyed store: %w", err)
 	}
-	all.table = t
-	for _, s := range all.stores {
+	a.table = t
+	for _, s := range a.stores {
 		s.opened(t)
 	}
-	return all, nil
+	return a, nil
+}
+
+func (a *Stores) add(o Options) (*Store, error) {
+	s, err := newStore(o)
+	if err == nil {
+		a.stores[o.Name] = s
+	}
+	return s, err
+}
+
+// Configure returns the store of the options' name, made when there is none. It has
+// the options from then on: all of them but Name, Device, Now and Logger, which
+// are for good. The store may be in use, but no [Sync] of it may run.
+func (a *Stores) Configure(ctx context.Context, o Options) (*Store, error) {
+	s := a.stores[o.Name]
+	if s == nil {
+		s, err := a.add(o)
+		if err == nil {
+			s.opened(a.table)
+		}
+		return s, err
+	}
+	return s, s.configure(ctx, o)
 }
 
 // All returns the stores, by name.
@@ -220,7 +229,8 @@ const (
 	kindBeside  = "b"
 )
 
-func newStore(o Options) (*Store, error) {
+// setDefaults fills in what may be left out.
+func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -242,6 +252,10 @@ func newStore(o Options) (*Store, error) {
 	if o.OnDelete == nil {
 		o.OnDelete = func(string) OnDelete { return UpdateWins }
 	}
+}
+
+func newStore(o Options) (*Store, error) {
+	o.setDefaults()
 	var epoch [6]byte
 	if _, err := rand.Read(epoch[:]); err != nil {
 		return nil, fmt.Errorf("naming an epoch: %w", err)
@@ -250,6 +264,20 @@ func newStore(o Options) (*Store, error) {
 		opts: o, log: o.Logger, clock: &Clock{now: o.Now, skew: o.Skew}, epoch: hex.EncodeToString(epoch[:]),
 		index: map[string]info{}, begun: map[string]bool{}, decided: map[string]decided{}, beside: map[string]bool{}, first: 1, next: 1,
 	}, nil
+}
+
+// configure gives the store other options. Those that operations look at change
+// between two transactions; the others are the sync's.
+func (s *Store) configure(ctx context.Context, o Options) error {
+	o.setDefaults()
+	return s.table.Update(ctx, func(*table.Tx) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.opts.Schema, s.opts.JournalEntries, s.opts.Skew, s.opts.Interest = o.Schema, o.JournalEntries, o.Skew, o.Interest
+		s.opts.Chain, s.opts.OnDelete, s.opts.Writable = o.Chain, o.OnDelete, o.Writable
+		s.clock.setSkew(o.Skew)
+		return nil
+	})
 }
 
 // load is called for every change in the table, in order.
@@ -293,9 +321,6 @@ func (s *Store) load(rest string, value []byte) error {
 // sent by an earlier process.
 func (s *Store) opened(t *table.Table) {
 	s.table = t
-	if s.first == 1 && s.next > uint64(s.opts.JournalEntries) {
-		s.first = s.next - uint64(s.opts.JournalEntries)
-	}
 	s.journalNext = s.next
 	for key, in := range s.index {
 		if in.pending {

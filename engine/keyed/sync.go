@@ -42,10 +42,16 @@ type Sync struct {
 	hub   Hub
 	log   *slog.Logger
 
+	taking   context.Context // ends when no more turns are to be taken
+	finish   context.CancelFunc
+	finished context.Context // ends when none is under way either
+	idle     context.CancelFunc
+
 	mu       sync.Mutex
 	err      error // why it does not sync now
 	caughtUp bool
 	offset   time.Duration // of the hub's clock from ours
+	turns    int           // under way
 }
 
 // NewSync returns a sync that has not begun.
@@ -74,7 +80,35 @@ func NewSync(opts SyncOptions) *Sync {
 	if opts.Report == 0 {
 		opts.Report = time.Minute
 	}
-	return &Sync{opts: opts, store: opts.Store, hub: opts.Hub, log: opts.Logger}
+	y := &Sync{opts: opts, store: opts.Store, hub: opts.Hub, log: opts.Logger}
+	y.finished, y.idle = context.WithCancel(context.Background())
+	y.taking, y.finish = context.WithCancel(context.Background())
+	return y
+}
+
+// Finish has the sync take no more keys, and returns when it is done with those it
+// has taken, or ctx ends. A conflict that is being decided is decided, stored and
+// journaled then. Run is still to be ended.
+func (y *Sync) Finish(ctx context.Context) {
+	y.finish()
+	y.turn(0)
+	select {
+	case <-y.finished.Done():
+	case <-ctx.Done():
+	}
+}
+
+// turn counts the turns under way; one that begins must not when it returns false.
+func (y *Sync) turn(n int) bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if n > 0 && y.taking.Err() != nil {
+		return false
+	}
+	if y.turns += n; y.turns == 0 && y.taking.Err() != nil {
+		y.idle()
+	}
+	return true
 }
 
 func fullJitter(n int) time.Duration {
@@ -245,10 +279,11 @@ func (y *Sync) hubTime() time.Time {
 func (s *session) work(ctx context.Context) {
 	for {
 		t, err := s.queue.next(ctx)
-		if err != nil {
+		if err != nil || !s.turn(1) {
 			return
 		}
 		err = s.send(ctx, t)
+		s.turn(-1)
 		switch {
 		case err == nil:
 			s.queue.done(t, false, 0)

@@ -40,14 +40,15 @@ type Buried struct {
 }
 
 // EachDeadLetter calls each for every dead letter of the selection, oldest
-// first, up to the newest when it began. It reads from disk and holds one at a
-// time; [store.ErrEnough] from each ends it. It needs no open [Queue].
-func EachDeadLetter(ctx context.Context, nc *nats.Conn, sel Selection, each func(*Buried) error) error {
-	ids, err := resolve(ctx, nc, sel.IDs)
+// first, up to the newest when it began. It reads from disk, about a megabyte at
+// a time; [store.ErrEnough] from each ends it. progress is told of all that is
+// read, twice when the selection has IDs. It needs no open [Queue].
+func EachDeadLetter(ctx context.Context, nc *nats.Conn, sel Selection, progress store.Progress, each func(*Buried) error) error {
+	ids, err := resolve(ctx, nc, sel.IDs, progress)
 	if err != nil {
 		return err
 	}
-	return scanDeadLetters(ctx, nc, func(b *Buried) error {
+	return scanDeadLetters(ctx, nc, progress, func(b *Buried) error {
 		if len(sel.IDs) > 0 && !ids[b.ID] || len(sel.IDs) == 0 && !sel.fits(b) {
 			return nil
 		}
@@ -57,8 +58,8 @@ func EachDeadLetter(ctx context.Context, nc *nats.Conn, sel Selection, each func
 
 // scanDeadLetters passes over what is no dead letter: `edged store verify` tells
 // of it.
-func scanDeadLetters(ctx context.Context, nc *nats.Conn, each func(*Buried) error) error {
-	err := store.Scan(ctx, nc, DeadLetterStream, DeadLetterSubject, func(f *store.Found) error {
+func scanDeadLetters(ctx context.Context, nc *nats.Conn, progress store.Progress, each func(*Buried) error) error {
+	err := store.Scan(ctx, nc, DeadLetterStream, DeadLetterSubject, progress, func(f *store.Found) error {
 		b := Buried{Number: f.Number, found: *f}
 		b.found.Data = nil
 		if json.Unmarshal(f.Data, &b.DeadLetter) != nil {
@@ -73,12 +74,12 @@ func scanDeadLetters(ctx context.Context, nc *nats.Conn, each func(*Buried) erro
 }
 
 // resolve finds the whole IDs. The same ID may be kept several times.
-func resolve(ctx context.Context, nc *nats.Conn, prefixes []string) (map[string]bool, error) {
+func resolve(ctx context.Context, nc *nats.Conn, prefixes []string, progress store.Progress) (map[string]bool, error) {
 	if len(prefixes) == 0 {
 		return nil, nil
 	}
 	found := make([]map[string]bool, len(prefixes))
-	err := scanDeadLetters(ctx, nc, func(b *Buried) error {
+	err := scanDeadLetters(ctx, nc, progress, func(b *Buried) error {
 		for i, p := range prefixes {
 			// Two that fit are enough to know that the beginning is too short.
 			if strings.HasPrefix(b.ID, p) && len(found[i]) < 2 {
@@ -155,7 +156,7 @@ func DropDeadLetters(ctx context.Context, nc *nats.Conn, log *store.Log, sel Sel
 		}
 		return err
 	}
-	err := EachDeadLetter(ctx, nc, sel, func(b *Buried) error {
+	err := EachDeadLetter(ctx, nc, sel, nil, func(b *Buried) error {
 		if chunk = append(chunk, b.found); len(chunk) == removeAtOnce {
 			return flush()
 		}
@@ -171,7 +172,7 @@ func DropDeadLetters(ctx context.Context, nc *nats.Conn, log *store.Log, sel Sel
 func dropAll(ctx context.Context, nc *nats.Conn, log *store.Log) (n int, err error) {
 	spans := map[string][2]uint64{}
 	var newest uint64
-	err = store.Scan(ctx, nc, DeadLetterStream, DeadLetterSubject, func(f *store.Found) error {
+	err = store.Scan(ctx, nc, DeadLetterStream, DeadLetterSubject, nil, func(f *store.Found) error {
 		span, ok := spans[f.Lane]
 		if !ok {
 			span[0] = f.Number

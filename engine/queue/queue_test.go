@@ -320,6 +320,30 @@ func TestAFullQueueLetsMessagesWait(t *testing.T) {
 	r.close()
 }
 
+// TestTheLeastQueueTakesTheLargestOutbox holds that no outbox waits for room for
+// ever: an outbox is cut when it has more than 512 KiB, and may end with the
+// largest message there can be. The queue has a tenth of max_bytes, which is 64 MiB
+// at least.
+func TestTheLeastQueueTakesTheLargestOutbox(t *testing.T) {
+	r := open(t, t.TempDir(), 64<<20/10)
+	defer r.close()
+	defer r.move()()
+	text := func(n int) json.RawMessage { return fmt.Appendf(nil, "%q", strings.Repeat("x", n-2)) }
+	var box store.Outbox
+	for i := range 250 { // 2 KiB each
+		box.Messages = append(box.Messages, message(record.High, i))
+		box.Messages[i].Body = text(2<<10 - 256)
+	}
+	largest := message(record.High, len(box.Messages))
+	largest.Body = text(record.MaxPayloadBytes)
+	box.Messages = append(box.Messages, largest)
+	r.put(box)
+	r.until("all is in the queue", r.allMoved)
+	if r.queue.Log().Full() || r.queue.Lane(record.High).Last() != uint64(len(box.Messages)) {
+		t.Errorf("%d of %d messages are in the queue, full %t", r.queue.Lane(record.High).Last(), len(box.Messages), r.queue.Log().Full())
+	}
+}
+
 // TestStoppingWhileTheQueueIsFull holds that an edge whose queue has no room
 // stops all the same, and goes on later.
 func TestStoppingWhileTheQueueIsFull(t *testing.T) {

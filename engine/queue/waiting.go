@@ -160,7 +160,7 @@ func scanWaiting(ctx context.Context, nc *nats.Conn, passed func(record.Priority
 		done[p] = passed(p)
 	}
 	enough := false
-	err := store.Scan(ctx, nc, Stream, Subject, func(f *store.Found) error {
+	err := store.Scan(ctx, nc, Stream, Subject, nil, func(f *store.Found) error {
 		p, err := record.ParsePriority(f.Lane)
 		if err != nil || f.Number <= done[p] {
 			return nil

@@ -59,7 +59,7 @@ func (b *block) stored(j int) Stored {
 	if j == len(b.entries)-1 {
 		next++
 	}
-	return Stored{Number: b.first + uint64(j), Next: next, Subject: b.entries[j].Subject, Data: b.entries[j].Data}
+	return Stored{Number: b.first + uint64(j), Next: next, Subject: b.entries[j].Subject, Time: b.time, Data: b.entries[j].Data}
 }
 
 // Lane opens the lane of that name, making it when it is new.

@@ -245,6 +245,7 @@ func (l *Log) openStream(ctx context.Context) error {
 		Discard:            jetstream.DiscardNew,
 		MaxBytes:           l.opts.MaxBytes + reserveBytes,
 		AllowAtomicPublish: true,
+		AllowDirect:        true, // for scans; a log of an earlier version gets it here
 		Metadata:           map[string]string{},
 	}
 	old, err := l.js.Stream(ctx, l.opts.Stream)

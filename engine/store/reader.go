@@ -16,6 +16,7 @@ type Stored struct {
 	Number  uint64
 	Next    uint64 // from this stream sequence on the log is needed once the entry is settled
 	Subject string
+	Time    time.Time // when it was stored
 	Data    []byte
 }
 
@@ -148,7 +149,7 @@ func (r *Reader) nextFromDisk(ctx context.Context) error {
 			return err
 		}
 		if len(p.entries) > 0 {
-			r.ahead, r.used = block{first: p.first, seq: meta.Sequence.Stream, entries: p.entries}, 0
+			r.ahead, r.used = block{first: p.first, seq: meta.Sequence.Stream, time: meta.Timestamp, entries: p.entries}, 0
 			return nil
 		}
 	}

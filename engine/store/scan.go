@@ -32,16 +32,21 @@ type Found struct {
 	Data    []byte
 }
 
+// Progress is told how many messages of a stream have been read, and how many
+// there were to read, after each: it must be quick. nil wants to know nothing.
+type Progress func(read, all uint64)
+
 // Scan calls each for every entry of the log on stream, in the order of storing,
-// up to the newest when it began. It reads from disk, one pack at a time, holds
-// nothing back and needs no open [Log]: it is for looking, beside a log at work
-// or at one that does not open any more. What cannot be read is passed over;
+// up to the newest when it began. It reads from disk, about a megabyte at a time,
+// holds nothing back and needs no open [Log]: it is for looking, beside a log at
+// work or at one that does not open any more. What cannot be read is passed over;
 // [Verify] tells of it. A log that was never made is [ErrNoStream].
-func Scan(ctx context.Context, nc *nats.Conn, stream, subject string, each func(*Found) error) error {
+func Scan(ctx context.Context, nc *nats.Conn, stream, subject string, progress Progress, each func(*Found) error) error {
 	w, err := newWalk(ctx, nc, stream, false)
 	if err != nil {
 		return err
 	}
+	w.progress = progress
 	err = w.run(ctx, func(msg *broker.StreamMessage) error {
 		lane, err := laneOf(msg.Subject, subject)
 		if err != nil {
@@ -82,6 +87,8 @@ type walk struct {
 	unreadable []uint64 // sequences that are neither deleted nor can be read
 	details    bool     // state says which sequences were deleted
 	read       uint64   // messages
+	direct     bool     // many messages can be had with one request
+	progress   Progress
 }
 
 // mostDetails bounds how many deleted sequences the server is asked to name: it
@@ -102,7 +109,7 @@ func newWalk(ctx context.Context, nc *nats.Conn, stream string, details bool) (*
 	if err != nil {
 		return nil, fmt.Errorf("opening stream %s: %w", stream, err)
 	}
-	w := &walk{nc: nc, stream: stream, state: s.CachedInfo().State}
+	w := &walk{nc: nc, stream: stream, state: s.CachedInfo().State, direct: s.CachedInfo().Config.AllowDirect}
 	if !details || w.state.NumDeleted > mostDetails {
 		return w, nil
 	}
@@ -114,33 +121,59 @@ func newWalk(ctx context.Context, nc *nats.Conn, stream string, details bool) (*
 	return w, nil
 }
 
+// How much a walk has read ahead at most, but one message.
+const (
+	walkMessages = 1000
+	walkBytes    = 1 << 20
+)
+
 // run calls each for every message. The server says of a message whose checksum
 // is wrong only that there is none, sometimes also of those behind it: so the
 // walk asks for the next one, until it is past the last.
 func (w *walk) run(ctx context.Context, each func(*broker.StreamMessage) error) error {
 	for seq := w.state.FirstSeq; seq <= w.state.LastSeq && w.state.Msgs > 0; {
-		msg, err := broker.NextMessage(ctx, w.nc, w.stream, ">", seq)
+		found, err := w.next(ctx, seq)
 		if err != nil && ctx.Err() != nil {
 			return err
 		}
-		switch {
-		case err != nil || msg == nil:
+		if err != nil || len(found) == 0 {
 			w.missing(seq, seq)
 			seq++
 			continue
-		case msg.Seq > w.state.LastSeq:
-			w.missing(seq, w.state.LastSeq)
-			return nil
-		case msg.Seq > seq:
+		}
+		for _, msg := range found {
+			if msg.Seq > w.state.LastSeq {
+				w.missing(seq, w.state.LastSeq)
+				return nil
+			}
 			w.missing(seq, msg.Seq-1)
+			w.read++
+			if w.progress != nil {
+				w.progress(w.read, w.state.Msgs)
+			}
+			if err := each(msg); err != nil {
+				return err
+			}
+			seq = msg.Seq + 1
 		}
-		w.read++
-		if err := each(msg); err != nil {
-			return err
-		}
-		seq = msg.Seq + 1
 	}
 	return nil
+}
+
+// next returns the messages from seq on that can be had with one request. What a
+// batch does not get at is asked for alone.
+func (w *walk) next(ctx context.Context, seq uint64) ([]*broker.StreamMessage, error) {
+	if w.direct {
+		found, err := broker.NextMessages(ctx, w.nc, w.stream, seq, walkMessages, walkBytes)
+		if err == nil && len(found) > 0 || ctx.Err() != nil {
+			return found, err
+		}
+	}
+	msg, err := broker.NextMessage(ctx, w.nc, w.stream, ">", seq)
+	if err != nil || msg == nil {
+		return nil, err
+	}
+	return []*broker.StreamMessage{msg}, nil
 }
 
 // missing notes those of first to last that nobody deleted, if that is known.

@@ -52,11 +52,12 @@ type LaneReport struct {
 // needs no open [Log] and changes nothing. check says what is wrong with one
 // entry. Of a sparse log single entries may have been removed, so that its gaps
 // are no damage. A log that was never made is [ErrNoStream].
-func Verify(ctx context.Context, nc *nats.Conn, opts Options, check func(*Found) error) (Report, error) {
+func Verify(ctx context.Context, nc *nats.Conn, opts Options, progress Progress, check func(*Found) error) (Report, error) {
 	w, err := newWalk(ctx, nc, opts.Stream, true)
 	if err != nil {
 		return Report{}, err
 	}
+	w.progress = progress
 	v := verifier{opts: opts, check: check, lanes: map[string]*laneCheck{}}
 	if err := w.run(ctx, v.message); err != nil {
 		return Report{}, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged/edged/engine/store"
@@ -18,7 +19,7 @@ import (
 func (e *edge) verify(opts store.Options) store.Report {
 	e.t.Helper()
 	opts.Stream, opts.Subject = "EDGED_RECORDS", "edged.records"
-	r, err := store.Verify(e.t.Context(), e.nc, opts, func(f *store.Found) error {
+	r, err := store.Verify(e.t.Context(), e.nc, opts, nil, func(f *store.Found) error {
 		if !bytes.Equal(f.Data, body(f.Number)) {
 			return errors.New("not what was put")
 		}
@@ -34,7 +35,7 @@ func (e *edge) verify(opts store.Options) store.Report {
 func (e *edge) numbers(lane string) []uint64 {
 	e.t.Helper()
 	var found []uint64
-	err := store.Scan(e.t.Context(), e.nc, "EDGED_RECORDS", "edged.records", func(f *store.Found) error {
+	err := store.Scan(e.t.Context(), e.nc, "EDGED_RECORDS", "edged.records", nil, func(f *store.Found) error {
 		if f.Lane == lane {
 			found = append(found, f.Number)
 		}
@@ -167,7 +168,7 @@ func TestVerifyFindsWhatTheServerDoesNot(t *testing.T) {
 func TestVerifyWithoutALog(t *testing.T) {
 	e := start(t, t.TempDir(), store.Options{})
 	defer e.stop()
-	_, err := store.Verify(t.Context(), e.nc, store.Options{Stream: "OTHER", Subject: "other"}, nil)
+	_, err := store.Verify(t.Context(), e.nc, store.Options{Stream: "OTHER", Subject: "other"}, nil, nil)
 	if !errors.Is(err, store.ErrNoStream) {
 		t.Errorf("error %v, want ErrNoStream", err)
 	}
@@ -175,6 +176,87 @@ func TestVerifyWithoutALog(t *testing.T) {
 	if !errors.Is(err, store.ErrNoStream) {
 		t.Errorf("error %v, want ErrNoStream", err)
 	}
+}
+
+// TestScansReadInBatches holds that a scan asks for many messages at a time, also
+// of a log that an earlier version made once it has been opened; and that one that
+// has not been is read all the same, message by message.
+func TestScansReadInBatches(t *testing.T) {
+	const entries = 2500
+	dir := t.TempDir()
+	e := start(t, dir, store.Options{Single: true})
+	for range entries / 500 {
+		e.put(e.lane("a"), 500, store.Group{})
+	}
+	js, err := jetstream.New(e.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batches, alone *nats.Subscription
+	watch := func() {
+		t.Helper()
+		var err error
+		if batches, err = e.nc.SubscribeSync("$JS.API.DIRECT.GET.>"); err == nil {
+			alone, err = e.nc.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := func(sub *nats.Subscription) int {
+		n, _, err := sub.Pending()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	scan := func(wantBatches int, wantAlone bool) {
+		t.Helper()
+		watch()
+		var told, all uint64
+		next := uint64(1)
+		err := store.Scan(t.Context(), e.nc, "EDGED_RECORDS", "edged.records", func(n, of uint64) {
+			if n != told+1 {
+				t.Fatalf("after %d it tells of %d", told, n)
+			}
+			told, all = n, of
+		}, func(f *store.Found) error {
+			if f.Number != next || !bytes.Equal(f.Data, body(next)) || f.Time.IsZero() {
+				t.Fatalf("got %+v, want number %d", f, next)
+			}
+			next++
+			return nil
+		})
+		if err == nil {
+			err = e.nc.Flush() // what was asked has been counted
+		}
+		if err != nil || next != entries+1 || told != all || all < entries {
+			t.Fatalf("%v: up to %d, told of %d of %d", err, next-1, told, all)
+		}
+		n := 0
+		if wantAlone {
+			n = int(all)
+		}
+		if asked(batches) != wantBatches || asked(alone) != n {
+			t.Errorf("asked for %d batches and %d messages, want %d and %d", asked(batches), asked(alone), wantBatches, n)
+		}
+	}
+	scan(3, false)
+
+	s, err := js.Stream(t.Context(), "EDGED_RECORDS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := s.CachedInfo().Config
+	older.AllowDirect = false
+	if _, err := js.UpdateStream(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	scan(0, true)
+	e.stop()
+	e = start(t, dir, store.Options{Single: true})
+	defer e.stop()
+	scan(3, false)
 }
 
 // TestRemovedEntriesStayAway holds that exactly those go that were named, that
@@ -186,7 +268,7 @@ func TestRemovedEntriesStayAway(t *testing.T) {
 	e.put(a, 5, store.Group{Source: "s", Position: json.RawMessage(`7`)})
 	e.put(b, 2, store.Group{})
 	var named []store.Found
-	err := store.Scan(t.Context(), e.nc, "EDGED_RECORDS", "edged.records", func(f *store.Found) error {
+	err := store.Scan(t.Context(), e.nc, "EDGED_RECORDS", "edged.records", nil, func(f *store.Found) error {
 		if f.Lane == "a" && f.Number != 2 || f.Lane == "b" && f.Number == 2 {
 			named = append(named, *f)
 		}
@@ -231,7 +313,7 @@ func TestRemovedEntriesStayAway(t *testing.T) {
 
 	// All that are there, but none that comes after they were counted.
 	var newest uint64
-	err = store.Scan(t.Context(), e.nc, "EDGED_RECORDS", "edged.records", func(f *store.Found) error { newest = f.Seq; return nil })
+	err = store.Scan(t.Context(), e.nc, "EDGED_RECORDS", "edged.records", nil, func(f *store.Found) error { newest = f.Seq; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,8 +111,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// keepsOut holds that who has these credentials reaches nothing of others.
-func (o *operator) keepsOut(credentials string) {
+// keepsOut holds that who has these credentials reaches nothing of others, nor more.
+func (o *operator) keepsOut(credentials string, more ...string) {
 	o.t.Helper()
 	violations := make(chan string, 100)
 	nc, err := nats.Connect(o.server.ClientURL(), nats.UserCredentials(credentials),
@@ -121,16 +121,16 @@ func (o *operator) keepsOut(credentials string) {
 		o.t.Fatal(err)
 	}
 	defer nc.Close()
-	for _, subject := range []string{
-		sync.HubRecordSubject + ".edge-2.a.t.d", sync.HubLedgerRecords + ".edge-2.a", sync.HubQueueSubject + ".edge-2.high.t",
+	for _, subject := range append(more,
+		sync.HubRecordSubject+".edge-2.a.t.d", sync.HubLedgerRecords+".edge-2.a", sync.HubQueueSubject+".edge-2.high.t",
 		"$JS.hub.API.STREAM.DELETE.EDGED_RECORDS", "$JS.hub.API.STREAM.PURGE.EDGED_RECORDS", "$JS.hub.API.STREAM.NAMES",
-		"$JS.hub.API.DIRECT.GET.EDGED_RECORDS." + sync.HubLedgerRecords + ".edge-2.a", "anything",
-	} {
+		"$JS.hub.API.DIRECT.GET.EDGED_RECORDS."+sync.HubLedgerRecords+".edge-2.a", "anything",
+	) {
 		if err := nc.Publish(subject, nil); err != nil {
 			o.t.Fatal(err)
 		}
 		// The server names what a domain's prefix is mapped to.
-		o.violates(violations, `Publish to "`+strings.Replace(subject, "$JS.hub.", "$JS.", 1)+`"`)
+		o.violates(violations, `Publish to "`+strings.NewReplacer("$JS.hub.API.$KV", "$KV", "$JS.hub.", "$JS.").Replace(subject)+`"`)
 	}
 	for _, subject := range []string{"_INBOX.>", broker.InboxPrefix("edge-2") + ".>", sync.HubRecordSubject + ".>"} {
 		if _, err := nc.SubscribeSync(subject); err != nil {

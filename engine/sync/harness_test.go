@@ -81,6 +81,20 @@ func startHub(t *testing.T, opts hub.Options) *testHub {
 	return &testHub{t: t, h: h, nc: nc, js: js, stop: stop}
 }
 
+// bound lets a stream of the hub hold so many messages, -1 any number.
+func (h *testHub) bound(name string, messages int64) {
+	h.t.Helper()
+	stream, err := h.js.Stream(h.t.Context(), name)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgs = messages
+	if _, err := h.js.UpdateStream(h.t.Context(), cfg); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // leaf is the address of the hub's leaf node port.
 func (h *testHub) leaf() string { return strings.TrimPrefix(h.h.LeafURL(), "nats-leaf://") }
 

@@ -113,6 +113,18 @@ func (e *apiEdge) restart() {
 	e.open(e.feed.Kind)
 }
 
+// at is the position, but for the time that it has exactly while something is put
+// aside.
+func (e *apiEdge) at() sync.Position {
+	e.t.Helper()
+	at := e.session.At()
+	if at.AsideSince.IsZero() != (at.Aside == 0) {
+		e.t.Errorf("the position %+v has the wrong time", at)
+	}
+	at.AsideSince = time.Time{}
+	return at
+}
+
 func (e *apiEdge) append(entries []store.Entry) {
 	e.t.Helper()
 	done := make(chan error, 1)

@@ -27,7 +27,7 @@ func (s *httpSession) setAside(ctx context.Context, e *store.Stored, why string)
 	now := s.remote.opts.Now()
 	return &aside{
 		Epoch: s.epochOf(e.Number), Number: e.Number, Attempts: 1, Most: s.remote.opts.MaxAttempts, Round: 1, Error: why, Data: e.Data,
-		First: now.UTC(), Next: now.Add(s.remote.opts.Backoff.Wait(0)).UTC(),
+		Stored: e.Time.UTC(), First: now.UTC(), Next: now.Add(s.remote.opts.Backoff.Wait(0)).UTC(),
 	}, nil
 }
 

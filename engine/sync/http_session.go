@@ -103,6 +103,7 @@ func (s *httpSession) pass(ctx context.Context, b *Batch) error {
 		return nil
 	}
 	state.Expired += countWithin(b.Expired, state.Last+1, b.Last)
+	state.Discarded += countWithin(b.Discarded, state.Last+1, b.Last)
 	state.Epoch, state.Last, state.Sending = s.epochOf(b.Last), b.Last, nil
 	return s.save(ctx, state, nil, nil)
 }
@@ -206,6 +207,7 @@ func (s *httpSession) pushBatch(ctx context.Context, batch []store.Stored) error
 		return err
 	}
 	state := s.journal.state
+	s.pastDropped(&state, under.Last, batch)
 	state.Sending, state.Last = nil, under.Last
 	var refusals map[int]string
 	if out.verdict == taken {
@@ -222,7 +224,7 @@ func (s *httpSession) pushBatch(ctx context.Context, batch []store.Stored) error
 		if len(batch) > 1 {
 			// Nothing of it is stored: it may be sent in other batches.
 			s.chunk = len(batch) / 2
-			state.Last = s.journal.state.Last
+			state.Last, state.Discarded = s.journal.state.Last, s.journal.state.Discarded
 			return s.save(ctx, state, nil, nil)
 		}
 		if err := s.refuse(ctx, out, &batch[0]); err != nil {
@@ -231,6 +233,12 @@ func (s *httpSession) pushBatch(ctx context.Context, batch []store.Stored) error
 		return s.save(ctx, state, nil, nil)
 	}
 	return s.putOff(out)
+}
+
+// pastDropped counts what was dropped of the numbers that a batch settles, before
+// state.Last is moved to last.
+func (s *httpSession) pastDropped(state *feedState, last uint64, batch []store.Stored) {
+	state.Discarded += CountRanges(without(s.feed.Lane.Discarded(state.Last+1, last), batch))
 }
 
 // settle notes that the API has answered for a batch: what it has not taken is
@@ -292,6 +300,7 @@ func (s *httpSession) pushMessages(ctx context.Context, b *Batch) error {
 			break
 		}
 		state.Expired += countWithin(b.Expired, state.Last+1, e.Number)
+		state.Discarded += countWithin(b.Discarded, state.Last+1, e.Number)
 		state.Epoch, state.Last = s.epochOf(e.Number), e.Number
 		if took {
 			state.Total++

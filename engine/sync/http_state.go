@@ -39,7 +39,9 @@ type feedState struct {
 	Total uint64 `json:"total"`
 	// Expired counts what had passed its time to live before the API took it.
 	Expired uint64 `json:"expired,omitempty"`
-	Failed  uint64 `json:"failed,omitempty"` // became dead letters
+	// Discarded counts what was dropped for want of room before it was sent.
+	Discarded uint64 `json:"discarded,omitempty"`
+	Failed    uint64 `json:"failed,omitempty"` // became dead letters
 	// Sending is the batch under way, written before its first request. Until it
 	// is answered for, exactly it is sent again, under the same key: what the API
 	// may have stored is never sent in another batch.
@@ -52,9 +54,10 @@ type aside struct {
 	Number   uint64    `json:"number"`
 	Attempts int       `json:"attempts"` // answered with a failure
 	Most     int       `json:"max_attempts,omitempty"`
-	First    time.Time `json:"first,omitzero"` // when it was first answered with a failure
-	Round    int       `json:"round"`          // part of the key: a request answered for needs a new one
-	Key      string    `json:"key,omitempty"`  // of round 0, when the entry has been sent and not been answered for
+	Stored   time.Time `json:"stored,omitzero"` // by the edge
+	First    time.Time `json:"first,omitzero"`  // when it was first answered with a failure
+	Round    int       `json:"round"`           // part of the key: a request answered for needs a new one
+	Key      string    `json:"key,omitempty"`   // of round 0, when the entry has been sent and not been answered for
 	Next     time.Time `json:"next"`
 	Error    string    `json:"error"`
 	Data     []byte    `json:"data,omitempty"`
@@ -111,7 +114,17 @@ func newJournal(nc *nats.Conn, stream jetstream.Stream, remote string, feed *Fee
 func (j *journal) stateSubject() string            { return j.subject + ".state" }
 func (j *journal) asideSubject(name string) string { return j.subject + ".aside." + name }
 func (j *journal) position() Position {
-	return Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired, Failed: j.state.Failed}
+	at := Position{Last: j.state.Last, Total: j.state.Total, Aside: uint64(len(j.asides)), Expired: j.state.Expired, Discarded: j.state.Discarded, Failed: j.state.Failed}
+	for _, a := range j.asides {
+		since := a.Stored
+		if since.IsZero() { // put aside by an earlier version
+			since = a.First
+		}
+		if at.AsideSince.IsZero() || since.Before(at.AsideSince) {
+			at.AsideSince = since
+		}
+	}
+	return at
 }
 
 // load reads the feed's state anew. Numbers that the lane has given again since

@@ -45,7 +45,7 @@ func (s *httpSession) suspected(c *call, e *store.Stored, out outcome) *aside {
 	now := s.remote.opts.Now()
 	a := &aside{
 		Epoch: s.epochOf(e.Number), Number: e.Number, Most: s.remote.opts.MaxAttempts, Key: c.key, Error: out.err.Error(),
-		Data: e.Data, First: now.UTC(), Next: now.Add(s.remote.opts.Backoff.Wait(s.attempts)).UTC(),
+		Data: e.Data, Stored: e.Time.UTC(), First: now.UTC(), Next: now.Add(s.remote.opts.Backoff.Wait(s.attempts)).UTC(),
 	}
 	s.remote.opts.Logger.Warn("the remote fails on it again and again, put aside to see whether it takes others",
 		"feed", s.feed.String(), "number", e.Number, "tries", s.suspect.tries, "error", out.err)
@@ -62,6 +62,7 @@ func (s *httpSession) failedBatch(ctx context.Context, c *call, batch []store.St
 		if put == nil {
 			return s.putOff(out)
 		}
+		s.pastDropped(&state, state.Sending.Last, batch)
 		state.Last, state.Sending = state.Sending.Last, nil
 		return s.save(ctx, state, []*aside{put}, nil)
 	}

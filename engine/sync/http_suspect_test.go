@@ -78,7 +78,7 @@ func TestOneMessageTheAPIFailsOn(t *testing.T) {
 	e.say("a", "a", "a", "a")
 	e.turns(20)
 	api.wantIDs(t, "m1", "m3", "m4")
-	if at := e.session.At(); at != (sync.Position{Last: 4, Total: 3, Aside: 1}) || e.dead != nil {
+	if at := e.at(); at != (sync.Position{Last: 4, Total: 3, Aside: 1}) || e.dead != nil {
 		t.Errorf("without traffic: the position is %+v, dead letters %+v", at, e.dead)
 	}
 	for range 3 { // max_attempts
@@ -122,7 +122,7 @@ func TestOneRecordTheAPIFailsOn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if at := e.session.At(); at != (sync.Position{Last: 2, Aside: 1}) {
+		if at := e.at(); at != (sync.Position{Last: 2, Aside: 1}) {
 			t.Fatalf("the position is %+v", at)
 		}
 		e.restart()

@@ -214,15 +214,18 @@ func TestSomeFail(t *testing.T) {
 				if err := e.push(); err != nil {
 					t.Fatal(err)
 				}
-				if at := e.session.At(); at != (sync.Position{Last: 5, Total: 3, Aside: 2}) {
+				if at := e.at(); at != (sync.Position{Last: 5, Total: 3, Aside: 2}) {
 					t.Errorf("after the push the position is %+v", at)
+				}
+				if stored, err := e.feed.Lane.StoredAt(t.Context(), 2, 0); err != nil || !e.session.At().AsideSince.Equal(stored) {
+					t.Errorf("the oldest that was put aside was stored at %v, %v, not at %v", stored, err, e.session.At().AsideSince)
 				}
 				api.wantIDs(t, "r1", "r3", "r5")
 				if due := e.session.NextRetry().Sub(e.now); due != time.Second {
 					t.Errorf("the first retry is due in %s", due)
 				}
 				e.restart() // in the middle of the retries (I2)
-				if at := e.session.At(); at != (sync.Position{Last: 5, Total: 3, Aside: 2}) {
+				if at := e.at(); at != (sync.Position{Last: 5, Total: 3, Aside: 2}) {
 					t.Errorf("after a restart the position is %+v", at)
 				}
 				var waits []time.Duration

@@ -64,7 +64,7 @@ func compressions() []string {
 func maxRateArg() config.Arg {
 	return config.Arg{
 		Name: "max_rate", Type: config.Rate, Min: "1KiB/s", Doc: "The most that is sent, on average, like `256KiB/s`: " +
-			"records and messages with their headers, before the connection's own compression and TLS. Messages go before records; " +
+			"records, keyed ones too, and messages with their headers, before the connection's own compression and TLS. Messages go before records; " +
 			"half a second's worth goes at once. Without it there is no bound.",
 	}
 }

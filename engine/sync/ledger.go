@@ -58,9 +58,11 @@ type LedgerEntry struct {
 	// far as it knows.
 	Lost [][2]uint64 `json:"lost,omitempty"`
 	// Total counts what the hub has had of this feed, ExpiredTotal what expired
-	// before it was sent, this batch included.
-	Total        uint64 `json:"total"`
-	ExpiredTotal uint64 `json:"expired_total,omitempty"`
+	// before it was sent and DiscardedTotal what was dropped before, this batch
+	// included.
+	Total          uint64 `json:"total"`
+	ExpiredTotal   uint64 `json:"expired_total,omitempty"`
+	DiscardedTotal uint64 `json:"discarded_total,omitempty"`
 	// Hash is SHA-256 over number (8 bytes, little-endian) and data of each
 	// message in order, in hexadecimal.
 	Hash string `json:"hash"`
@@ -71,7 +73,7 @@ type LedgerEntry struct {
 func newLedgerEntry(era store.Era, at Position, b *Batch, now time.Time) LedgerEntry {
 	e := LedgerEntry{
 		Epoch: era.Epoch, Since: era.From, First: max(at.Last+1, era.From), Last: b.Last, Count: len(b.Entries),
-		Total: at.Total + uint64(len(b.Entries)), ExpiredTotal: at.Expired + CountRanges(b.Expired),
+		Total: at.Total + uint64(len(b.Entries)), ExpiredTotal: at.Expired + CountRanges(b.Expired), DiscardedTotal: at.Discarded + CountRanges(b.Discarded),
 		Elsewhere: b.Elsewhere, Discarded: b.Discarded, Expired: b.Expired, HubLost: b.HubLost, Lost: b.Lost, Time: now.UTC(),
 	}
 	h := sha256.New()
@@ -113,7 +115,7 @@ type Feed struct {
 	Lane *store.Lane
 	// Known is what the remote was known to have when the process last ran, and
 	// Past what else was known of it; LastSync and LastError say how it went then,
-	// and are told until the remote is asked.
+	// and are told until something goes well, or nothing waits.
 	Known     Position
 	Past      Past
 	LastSync  time.Time
@@ -214,10 +216,15 @@ type Position struct {
 	Last  uint64 // everything up to this number is settled
 	Total uint64 // entries the remote has had
 	Aside uint64 // entries up to Last that it has refused and that are to be sent again
+	// AsideSince is when the oldest of those was stored here.
+	AsideSince time.Time
 	// Seq is the stream sequence of the hub's newest ledger entry; 0: there is
 	// none, or no ledger.
 	Seq uint64
 	// Expired counts entries that had passed their time to live and were not sent.
 	Expired uint64
-	Failed  uint64 // entries that it does not take and that became dead letters
+	// Discarded counts entries that were dropped for want of room and not sent.
+	// What was dropped while it was on its way, and has arrived, is not among them.
+	Discarded uint64
+	Failed    uint64 // entries that it does not take and that became dead letters
 }

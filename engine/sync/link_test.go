@@ -55,15 +55,7 @@ func (e *testEdge) waitUntil(what string, cond func() bool) {
 func TestRefusalsAreNoOutage(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, hub.Options{})
-	stream, err := h.js.Stream(t.Context(), sync.HubRecordStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream.CachedInfo().Config
-	cfg.MaxMsgs = 1
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubRecordStream, 1)
 	e := startEdge(t, "edge", t.TempDir(), link("hub", newProxy(t, h.leaf())))
 	var all []*store.Lane
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
@@ -95,10 +87,7 @@ func TestRefusalsAreNoOutage(t *testing.T) {
 			t.Errorf("it went offline: %s", c.Error)
 		}
 	}
-	cfg.MaxMsgs = -1
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubRecordStream, -1)
 	r.until("everything is at the hub", r.drained)
 	r.becomes(sync.Online)
 	for _, l := range all {

@@ -42,7 +42,7 @@ func (f *FeedSender) batch(l *load) *Batch {
 	}
 	b := &Batch{Entries: l.entries, Last: l.last, Elsewhere: l.skipped, Expired: l.expired}
 	if l.last > l.after+uint64(len(l.entries)) { // not all of them are here
-		b.Discarded = f.Feed.Lane.Discarded(l.after+1, l.last)
+		b.Discarded = without(f.Feed.Lane.Discarded(l.after+1, l.last), b.Entries)
 		b.Lost = f.Feed.Lane.Lost(l.after+1, l.last)
 		if gone := f.Feed.Lane.Expired(l.after+1, l.last); len(gone) > 0 {
 			b.Expired = mergeRanges(b.Expired, gone)
@@ -50,6 +50,28 @@ func (f *FeedSender) batch(l *load) *Batch {
 		b.HubLost = f.lostAtHub(l, b)
 	}
 	return b
+}
+
+// without returns ranges but for the numbers of entries, which rise: what was
+// dropped after it was read goes all the same.
+func without(ranges [][2]uint64, entries []store.Stored) (left [][2]uint64) {
+	for _, r := range ranges {
+		next := r[0]
+		for i := range entries {
+			n := entries[i].Number
+			if n < next || n > r[1] {
+				continue
+			}
+			if n > next {
+				left = append(left, [2]uint64{next, n - 1})
+			}
+			next = n + 1
+		}
+		if next <= r[1] {
+			left = append(left, [2]uint64{next, r[1]})
+		}
+	}
+	return left
 }
 
 // lostAtHub returns the numbers of a load that are not there any more and that

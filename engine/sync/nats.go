@@ -181,7 +181,7 @@ func (s *natsSession) place(ctx context.Context, e LedgerEntry) (Position, error
 	lane := s.feed.Lane
 	eras := lane.Eras()
 	i := slices.IndexFunc(eras, func(era store.Era) bool { return era.Epoch == e.Epoch })
-	at := Position{Last: e.Last, Total: e.Total, Expired: e.ExpiredTotal, Seq: s.newest}
+	at := Position{Last: e.Last, Total: e.Total, Expired: e.ExpiredTotal, Discarded: e.DiscardedTotal, Seq: s.newest}
 	switch {
 	case i < 0 && s.seq != 0 && s.newest > s.seq:
 		// This edge has synced before, and what came after it is not from it.
@@ -281,7 +281,7 @@ func (s *natsSession) push(ctx context.Context, b *Batch, next func() *Batch) er
 		return err
 	}
 	s.newest, s.seq = seq, seq
-	s.at = Position{Last: b.Last, Total: entry.Total, Expired: entry.ExpiredTotal, Seq: seq}
+	s.at = Position{Last: b.Last, Total: entry.Total, Expired: entry.ExpiredTotal, Discarded: entry.DiscardedTotal, Seq: seq}
 	if ahead != nil {
 		s.staged, s.batch, s.spare = ahead, s.spare, s.batch
 	}

@@ -39,6 +39,10 @@ type streamInfo struct {
 	} `json:"state"`
 }
 
+// RefusesKey is where `edged hub` says in a stream's metadata why it takes no
+// batches now.
+const RefusesKey = "edged-refuses"
+
 // Probe asks the hub for its record stream: an answer proves the whole way.
 func (r *NATS) Probe(ctx context.Context) error {
 	if !r.Reachable() {
@@ -53,6 +57,8 @@ func (r *NATS) Probe(ctx context.Context) error {
 			return err
 		}
 		return fmt.Errorf("asking the hub: %w", info.Error)
+	case info.Config.Metadata[RefusesKey] != "":
+		return fmt.Errorf("the hub takes nothing now: %s", info.Config.Metadata[RefusesKey])
 	case !info.Config.AllowAtomicPublish:
 		return fmt.Errorf("the hub's stream %s does not allow atomic publish, which the ledger needs", HubRecordStream)
 	}

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"github.com/edged/edged/engine/broker"
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/record"
 )
 
@@ -19,8 +20,8 @@ func BrokerName(device string) string { return "edge-" + record.Token(device) }
 // streams and their newest messages, and reads answers in inboxes of its own. The
 // newest message of a stream may be another edge's: the server has no narrower
 // subject for that. audit adds what `edged audit` needs, which reads with
-// consumers.
-func EdgePermissions(device, domain string, audit bool) Permissions {
+// consumers; stores are the pipelines whose keyed records it syncs.
+func EdgePermissions(device, domain string, audit bool, stores ...string) Permissions {
 	token := record.Token(device)
 	api := broker.APIPrefix(domain)
 	p := Permissions{Subscribe: []string{broker.InboxPrefix(BrokerName(device)) + ".>"}}
@@ -36,5 +37,6 @@ func EdgePermissions(device, domain string, audit bool) Permissions {
 			p.Publish = append(p.Publish, api+"CONSUMER."+call+"."+stream+".>")
 		}
 	}
+	p.Publish = append(p.Publish, keyed.EdgeSubjects(device, domain, stores)...)
 	return p
 }

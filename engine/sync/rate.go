@@ -2,9 +2,12 @@ package sync
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/edged/edged/engine/keyed"
 	"github.com/edged/edged/engine/store"
 )
 
@@ -20,7 +23,8 @@ const (
 )
 
 // Rate bounds what is sent to one remote: a token bucket over bytes, in which
-// messages go before records. A nil Rate bounds nothing. Its methods may be
+// messages go before records, keyed ones or not. Of one kind each goes in its
+// turn, so that many small takers do not keep a large one waiting. A nil Rate bounds nothing. Its methods may be
 // called from any goroutine.
 //
 // A push takes its bytes as a whole, before its first byte goes, so that no
@@ -35,8 +39,14 @@ type Rate struct {
 	mu      sync.Mutex
 	tokens  float64 // below zero: debt
 	filled  time.Time
-	waiting [2]int  // by Kind
-	passed  float64 // bytes of messages since records last went
+	waiting [2][]*turn // by Kind, first come first
+	passed  float64    // bytes of messages since records last went
+}
+
+// turn is one call of Take.
+type turn struct {
+	kind Kind
+	n    float64
 }
 
 // NewRate returns a bucket that is full. bytesPerSecond 0 bounds nothing and
@@ -66,11 +76,12 @@ func (r *Rate) Take(ctx context.Context, kind Kind, n int) error {
 	if r == nil {
 		return nil
 	}
-	r.wait(kind, 1)
-	defer r.wait(kind, -1)
+	t := &turn{kind, float64(n)}
+	r.join(t)
+	defer r.leave(t)
 	for {
 		taken := r.taken.Wait()
-		ok, due := r.try(kind, float64(n))
+		ok, due := r.try(t)
 		if ok {
 			return nil
 		}
@@ -86,15 +97,26 @@ func (r *Rate) Take(ctx context.Context, kind Kind, n int) error {
 	}
 }
 
-func (r *Rate) wait(kind Kind, n int) {
+func (r *Rate) join(t *turn) {
 	r.mu.Lock()
-	r.waiting[kind] += n
+	r.waiting[t.kind] = append(r.waiting[t.kind], t)
 	r.mu.Unlock()
 	r.taken.Broadcast()
 }
 
-// try takes n bytes, or returns when to try again unless something changes.
-func (r *Rate) try(kind Kind, n float64) (bool, time.Duration) {
+func (r *Rate) leave(t *turn) {
+	r.mu.Lock()
+	line := r.waiting[t.kind]
+	i := slices.Index(line, t)
+	r.waiting[t.kind] = slices.Delete(line, i, i+1)
+	r.mu.Unlock()
+	r.taken.Broadcast()
+}
+
+// try takes the bytes of a turn, or returns when to try again unless something
+// changes.
+func (r *Rate) try(t *turn) (bool, time.Duration) {
+	kind, n := t.kind, t.n
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	chunk := float64(r.Chunk())
@@ -102,9 +124,9 @@ func (r *Rate) try(kind Kind, n float64) (bool, time.Duration) {
 		r.tokens = min(chunk, r.tokens+r.perSecond*now.Sub(r.filled).Seconds())
 		r.filled = now
 	}
-	starved := r.waiting[Records] > 0 && r.passed >= messageChunks*chunk
+	starved := len(r.waiting[Records]) > 0 && r.passed >= messageChunks*chunk
 	switch {
-	case kind == Messages && starved, kind == Records && r.waiting[Messages] > 0 && !starved:
+	case r.waiting[kind][0] != t, kind == Messages && starved, kind == Records && len(r.waiting[Messages]) > 0 && !starved:
 		return false, idle
 	}
 	need := min(n, chunk)
@@ -115,10 +137,39 @@ func (r *Rate) try(kind Kind, n float64) (bool, time.Duration) {
 		return false, time.Duration((need-r.tokens)/r.perSecond*float64(time.Second)) + time.Microsecond
 	}
 	r.tokens -= n
-	if kind == Messages && r.waiting[Records] > 0 {
+	if kind == Messages && len(r.waiting[Records]) > 0 {
 		r.passed += n
 	} else {
 		r.passed = 0
 	}
 	return true, 0
+}
+
+// Keyed returns a hub of keyed records that takes the bytes of what is stored
+// there from r, as records.
+func (r *Rate) Keyed(hub keyed.Hub) keyed.Hub {
+	if r == nil {
+		return hub
+	}
+	return &ratedHub{hub, r}
+}
+
+type ratedHub struct {
+	keyed.Hub
+	rate *Rate
+}
+
+// swapOverhead is what a value takes on the wire beside its key and itself, about.
+const swapOverhead = 200
+
+// Swap implements [keyed.Hub].
+func (h *ratedHub) Swap(ctx context.Context, key string, v *keyed.Value, expect uint64) (uint64, error) {
+	data, err := v.Encode()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", keyed.ErrRefused, err)
+	}
+	if err := h.rate.Take(ctx, Records, len(key)+len(data)+swapOverhead); err != nil {
+		return 0, err
+	}
+	return h.Hub.Swap(ctx, key, v, expect)
 }

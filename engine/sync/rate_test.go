@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,39 @@ func TestRate(t *testing.T) {
 	step("and no more", sync.Records, 1, true)
 	if r := sync.NewRate(0, nil); r != nil || r.Chunk() != 0 || r.Take(t.Context(), sync.Records, 1<<40) != nil {
 		t.Error("without a rate there is a bound")
+	}
+}
+
+// TestRateGoesByTurns lets many small takers of records ask while a large one
+// waits for a full bucket: they go behind it.
+func TestRateGoesByTurns(t *testing.T) {
+	now := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
+	var looks atomic.Int64
+	asked := make(chan struct{}, 1)
+	r := sync.NewRate(100<<10, func() time.Time {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return now.Add(time.Duration(looks.Load()))
+	})
+	const chunk = 50 << 10
+	if !takes(t, r, sync.Records, 1<<10) {
+		t.Fatal("the bucket was not full")
+	}
+	<-asked
+	large := make(chan error, 1)
+	go func() { large <- r.Take(within(t), sync.Records, chunk) }()
+	<-asked // it is in the line
+	if takes(t, r, sync.Records, 1) {
+		t.Error("a small one passes it")
+	}
+	if !takes(t, r, sync.Messages, 1) {
+		t.Error("a message does not")
+	}
+	looks.Store(int64(time.Second))
+	if takes(t, r, sync.Records, 1); <-large != nil { // it looks when another comes
+		t.Error("it waits in vain")
 	}
 }
 

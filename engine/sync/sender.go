@@ -218,7 +218,7 @@ func (s *Sender) open(ctx context.Context, f *FeedSender) error {
 	if at != was {
 		f.next = 0
 	}
-	f.at, f.met, f.lastErr = at, true, nil
+	f.at, f.met = at, true
 	f.mu.Unlock()
 	if f.reader == nil {
 		f.reader = f.Feed.Lane.NewReader(at.Last)
@@ -388,11 +388,15 @@ func (f *FeedSender) push(ctx context.Context, b *Batch, now time.Time) error {
 	return errors.Join(err, failed)
 }
 
-// settle notes that everything read belonged to other remotes.
+// settle notes that nothing is to be sent now: everything read belonged to other
+// remotes, and an error of before is over unless something was put aside.
 func (f *FeedSender) settle() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at.Last = max(f.at.Last, f.load.last)
+	if f.at.Aside == 0 {
+		f.lastErr = nil
+	}
 }
 
 func (f *FeedSender) pushed(b *Batch, now time.Time) {

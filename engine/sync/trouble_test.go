@@ -73,15 +73,7 @@ func (r *testRemote) fails() error {
 func TestHubIsFull(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, hub.Options{})
-	stream, err := h.js.Stream(t.Context(), sync.HubRecordStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream.CachedInfo().Config
-	cfg.MaxMsgs = 120
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubRecordStream, 120)
 	e := startEdge(t, "edge", t.TempDir(), link("hub", newProxy(t, h.leaf())))
 	a := e.lane("a")
 	e.put(a, 300)
@@ -99,10 +91,7 @@ func TestHubIsFull(t *testing.T) {
 	if took := time.Since(start); took < 400*time.Millisecond {
 		t.Errorf("five tries took %v: the back-off of 100 ms does not hold", took)
 	}
-	cfg.MaxMsgs = 10_000
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubRecordStream, 10_000)
 	r.until("everything is at the hub", r.drained)
 	h.holds("edge", "records", "a", 300)
 }
@@ -113,15 +102,7 @@ func TestHubIsFull(t *testing.T) {
 func TestDeliveryTellsOfTheFeed(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, hub.Options{})
-	stream, err := h.js.Stream(t.Context(), sync.HubQueueStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream.CachedInfo().Config
-	cfg.MaxMsgs = 50
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubQueueStream, 50)
 	e := startEdge(t, "edge", t.TempDir(), link("hub", newProxy(t, h.leaf())))
 	e.message(record.High, "a", 150)
 	r := e.prepare(remoteOptions{backoff: sync.Backoff{
@@ -133,7 +114,13 @@ func TestDeliveryTellsOfTheFeed(t *testing.T) {
 	}
 	r.run()
 	r.untilTried(3)
-	// While it is tried once more there is no error.
+	for range 5 { // a new try asks for the position, and ends no trouble
+		progress := r.sender.Progress()
+		if _, _, err := f.Status(); err == nil {
+			t.Error("the status knows of no error while the hub takes nothing")
+		}
+		<-progress
+	}
 	r.until("the first tells of its tries", func() bool {
 		d, ok := f.Delivery(1)
 		return ok && d.Attempts >= 2 && !d.NextTry.IsZero() && strings.Contains(d.LastError, "maximum messages")
@@ -141,11 +128,11 @@ func TestDeliveryTellsOfTheFeed(t *testing.T) {
 	if d, ok := f.Delivery(150); !ok || d.Attempts != 0 {
 		t.Errorf("of the last, which was not tried: %+v, %t", d, ok)
 	}
-	cfg.MaxMsgs = 10_000
-	if _, err := h.js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	h.bound(sync.HubQueueStream, 10_000)
 	r.until("everything is at the hub", r.drained)
+	if _, _, err := f.Status(); err != nil {
+		t.Errorf("after everything was taken the status has %v", err)
+	}
 	if d, ok := f.Delivery(150); ok {
 		t.Errorf("after it was taken: %+v", d)
 	}

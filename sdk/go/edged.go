@@ -1,5 +1,5 @@
-// Package edged is the SDK for plugins in Go and TinyGo: WebAssembly modules
-// that transform the records of edged, or resolve conflicts between an edge and
+// Package edged is the SDK for plugins in Go: WebAssembly modules that
+// transform the records of edged, or resolve conflicts between an edge and
 // its hub. README.md is the guide; sdk/abi.md is the contract beneath it.
 //
 // A plugin is a package main that exports what it needs:
@@ -14,8 +14,8 @@
 // Everything compiles natively, too, so that a plugin is tested with go test; see
 // the package edgedtest.
 //
-// The package keeps to what TinyGo compiles to few kilobytes: no reflection, no
-// fmt, no encoding/json. JSON is read and changed without a tree: [Get], [Set],
+// The package keeps to a subset that TinyGo is meant to compile, too, which is not
+// tried: no reflection, no fmt, no encoding/json. JSON is read and changed without a tree: [Get], [Set],
 // [Delete] and [Lookup] work on the bytes of a value as it stands.
 //
 // A module runs one call at a time. Nothing here is safe for many goroutines, and

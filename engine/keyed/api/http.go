@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,15 +22,14 @@ import (
 
 // Options is what the API serves.
 type Options struct {
-	Stores []*keyed.Store
-	Token  string       // required of HTTP clients; empty: none is
-	Logger *slog.Logger // nil: silent
+	Stores func() []*keyed.Store // called for each request
+	Token  string                // required of HTTP clients; empty: none is
+	Logger *slog.Logger          // nil: silent
 }
 
 // handler serves HTTP below /keyed.
 type handler struct {
-	stores map[string]*keyed.Store
-	order  []*keyed.Store
+	stores func() []*keyed.Store
 	token  *[sha256.Size]byte
 	log    *slog.Logger
 }
@@ -47,12 +47,9 @@ const (
 // NewHandler returns the HTTP handler of the API. It looks at paths as they are:
 // it is to be served as it is, without a multiplexer that cleans them.
 func NewHandler(o Options) http.Handler {
-	h := &handler{stores: map[string]*keyed.Store{}, order: o.Stores, log: o.Logger}
+	h := &handler{stores: o.Stores, log: o.Logger}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
-	}
-	for _, s := range o.Stores {
-		h.stores[s.Name()] = s
 	}
 	if o.Token != "" {
 		sum := sha256.Sum256([]byte(o.Token))
@@ -106,7 +103,16 @@ func (h *handler) find(name, rest string) (*keyed.Store, string, error) {
 		return nil, "", err
 	}
 	key, err := url.PathUnescape(rest)
-	return h.stores[store], key, err
+	return find(h.stores, func(s *keyed.Store) bool { return s.Name() == store }), key, err
+}
+
+// find returns the store that is meant, or nil.
+func find(stores func() []*keyed.Store, is func(*keyed.Store) bool) *keyed.Store {
+	all := stores()
+	if i := slices.IndexFunc(all, is); i >= 0 {
+		return all[i]
+	}
+	return nil
 }
 
 // only serves one method.
@@ -245,7 +251,7 @@ func listPage(r *http.Request, s *keyed.Store, prefix, after string, limit int) 
 
 func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 	stores := []keyed.Status{}
-	for _, s := range h.order {
+	for _, s := range h.stores() {
 		stores = append(stores, s.Status())
 	}
 	h.answer(w, http.StatusOK, map[string]any{"stores": stores})

@@ -42,10 +42,6 @@ const natsTimeout = 30 * time.Second
 
 // Serve answers requests on nc until ctx ends.
 func Serve(ctx context.Context, nc *nats.Conn, o Options) error {
-	stores := map[string]*keyed.Store{}
-	for _, s := range o.Stores {
-		stores[record.Token(s.Name())] = s
-	}
 	sub, err := nc.SubscribeSync(Subject + ".*.*")
 	if err != nil {
 		return fmt.Errorf("serving keyed records: %w", err)
@@ -65,7 +61,7 @@ func Serve(ctx context.Context, nc *nats.Conn, o Options) error {
 		atOnce <- struct{}{}
 		go func() {
 			defer func() { <-atOnce }()
-			data, err := json.Marshal(answer(ctx, stores, msg))
+			data, err := json.Marshal(answer(ctx, o.Stores, msg))
 			if err == nil && msg.Reply != "" {
 				err = msg.Respond(data)
 			}
@@ -76,11 +72,11 @@ func Serve(ctx context.Context, nc *nats.Conn, o Options) error {
 	}
 }
 
-func answer(ctx context.Context, stores map[string]*keyed.Store, msg *nats.Msg) reply {
+func answer(ctx context.Context, stores func() []*keyed.Store, msg *nats.Msg) reply {
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
 	name, verb, _ := strings.Cut(strings.TrimPrefix(msg.Subject, Subject+"."), ".")
-	s := stores[name]
+	s := find(stores, func(s *keyed.Store) bool { return record.Token(s.Name()) == name })
 	if s == nil {
 		return reply{Status: 404, Error: "there is no keyed store of that name"}
 	}

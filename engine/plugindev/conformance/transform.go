@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -123,69 +122,6 @@ func (s *suite) rounds(wrong func([]record.Record) (string, error)) (*finding, e
 	return nil, nil
 }
 
-// eachFrame calls change for the frames of a call and joins what it returns; the
-// lengths in headers are set anew.
-func eachFrame(call []byte, header int, change func(frame []byte) []byte) []byte {
-	out := slices.Clone(call[:header])
-	for rest := call[header:]; len(rest) > 0; {
-		size := binary.LittleEndian.Uint32(rest)
-		frame := change(slices.Clone(rest[:size]))
-		binary.LittleEndian.PutUint32(frame, uint32(len(frame)))
-		out = append(out, frame...)
-		rest = rest[size:]
-	}
-	if header == callHeader {
-		binary.LittleEndian.PutUint32(out[12:], uint32(len(out)))
-	}
-	return out
-}
-
-const callHeader = 32
-
-// longer appends bytes of a later version to a frame.
-func longer(frame []byte) []byte {
-	return append(frame, "\xff\xfe\x01\x00\xa5\xa5\xa5\xa5}{\"later\":"...)[:len(frame)+16]
-}
-
-func (s *suite) unknownBytes() (*finding, error) {
-	return s.sameWhen("with 16 bytes more at the end of every frame", func(call []byte) []byte {
-		return eachFrame(call, callHeader, longer)
-	})
-}
-
-func (s *suite) reserved() (*finding, error) {
-	return s.sameWhen("with reserved fields that are not zero", func(call []byte) []byte {
-		call = slices.Clone(call)
-		binary.LittleEndian.PutUint64(call[24:], 0xa5a5a5a5a5a5a5a5)
-		return eachFrame(call, callHeader, func(frame []byte) []byte {
-			binary.LittleEndian.PutUint16(frame[14:], 0xa5a5)
-			binary.LittleEndian.PutUint64(frame[56:], 0xa5a5a5a5a5a5a5a5)
-			return frame
-		})
-	})
-}
-
-// sameWhen compares calls as they are with calls that are edited.
-func (s *suite) sameWhen(how string, edit func([]byte) []byte) (*finding, error) {
-	return s.rounds(func(in []record.Record) (string, error) {
-		plain, err := s.once(in, nil)
-		if err != nil || plain.fault != nil {
-			return "", err // another check's
-		}
-		edited, err := s.once(in, edit)
-		if err != nil {
-			return "", err
-		}
-		if edited.fault != nil {
-			return fmt.Sprintf("%s: %s", how, edited.fault), nil
-		}
-		if what := differ(plain.answers, edited.answers); what != "" {
-			return how + " the answer is another: " + what, nil
-		}
-		return "", nil
-	})
-}
-
 // differ says how answers differ; empty: they do not.
 func differ(a, b []string) string {
 	for i := range min(len(a), len(b)) {
@@ -206,14 +142,6 @@ func line(text string) string {
 		text = strings.ToValidUTF8(text[:300], "") + "…"
 	}
 	return text
-}
-
-func (s *suite) noRecords() (*finding, error) {
-	rep, err := s.once(nil, nil)
-	if err == nil && rep.fault != nil {
-		return warned("%s; this host sends no such call", rep.fault), nil
-	}
-	return nil, err
 }
 
 // unusualPayloads are what the field may bring.
@@ -294,115 +222,11 @@ func (s *suite) random() (*finding, error) {
 	})
 }
 
-func (s *suite) full() (*finding, error) {
-	in := s.gen.records(64)
-	rep, err := s.once(in, nil)
-	if err != nil || rep.fault != nil {
-		return faultFinding(rep.fault, "64 records: ", nil), err
-	}
-	for i := range in[:60] {
-		in[i].Payload = fmt.Appendf(nil, `{"text":"%s","n":%d}`, strings.Repeat("x", 4200), i)
-	}
-	rep, err = s.once(in[:60], nil)
-	return faultFinding(rep.fault, "60 records of 4 KiB: ", nil), err
-}
-
 func faultFinding(f *wasm.Fault, what string, in []record.Record) *finding {
 	if f == nil {
 		return nil
 	}
 	return &finding{status: Fail, detail: what + f.Error(), records: in}
-}
-
-// sized returns a record whose payload has members of text up to that many
-// bytes.
-func sized(bytes int) record.Record {
-	var payload strings.Builder
-	payload.WriteString(`{"first":1`)
-	for i := 0; payload.Len()+1100 < bytes; i++ {
-		fmt.Fprintf(&payload, `,"m%d":"%s"`, i, strings.Repeat("y", 1000))
-	}
-	if rest := bytes - payload.Len() - len(`,"last":""}`); rest > 0 {
-		fmt.Fprintf(&payload, `,"last":"%s"`, strings.Repeat("z", rest))
-	}
-	payload.WriteString("}")
-	return record.Record{ID: "large", DeviceID: "d", DataType: "t", Timestamp: epoch, Payload: []byte(payload.String())}
-}
-
-func (s *suite) largest() (*finding, error) {
-	rep, err := s.once([]record.Record{s.large(record.MaxPayloadBytes - 4096)}, nil)
-	switch {
-	case err != nil || rep.fault == nil:
-		return nil, err
-	case rep.fault.Kind == wasm.FaultRecord:
-		return warned("it makes a record that is too large of a large one: %s", rep.fault.Err), nil
-	}
-	return warned("a record of %d bytes, which is valid: %s; it would go to the dead letters", record.MaxPayloadBytes-4096, rep.fault), nil
-}
-
-// littleMemory starts the module with hardly more memory than it begins with and
-// gives it larger and larger records. It may refuse them and it may trap; what it
-// answers has to be what it answers with memory to spare.
-func (s *suite) littleMemory() (*finding, error) {
-	var started int64
-	if err := s.with(func(p *wasm.Probe) error { started = int64(p.Memory()); return nil }); err != nil {
-		return nil, err
-	}
-	m := *s.opts.Module
-	m.Limits.Memory = started + 64<<10
-	found := noted("%d KiB are enough", m.Limits.Memory>>10)
-	err := s.load(&m, func(p *wasm.Plugin) error {
-		small := *s
-		small.plugin = p
-		for size := 1 << 10; size <= record.MaxPayloadBytes; size *= 2 {
-			in := []record.Record{s.large(size)}
-			rep, err := small.once(in, nil)
-			if err != nil {
-				return err
-			}
-			if f := rep.fault; f != nil && (f.Kind == wasm.FaultMemory || f.Kind == wasm.FaultTrap) {
-				found = noted("%s at a record of %d KiB, in %d KiB", f.Kind, size>>10, m.Limits.Memory>>10)
-				return nil
-			}
-			whole, err := s.once(in, nil)
-			if err != nil {
-				return err
-			}
-			if what := differ(whole.answers, rep.answers); what != "" {
-				found = failed("a record of %d KiB, with memory to spare and in %d KiB: %s", size>>10, m.Limits.Memory>>10, what)
-				return nil
-			}
-		}
-		return nil
-	})
-	if f := faultOf(err); f != nil {
-		return noted("it does not start with only 64 KiB to spare: %s", f.Kind), nil
-	}
-	return found, err
-}
-
-// large is a record of that size which has what the plugin may look at.
-func (s *suite) large(bytes int) record.Record {
-	plausible := s.gen.plausible()
-	r := sized(max(bytes-len(plausible), 64))
-	r.Payload = join(append(split(plausible), split(r.Payload)...))
-	return r
-}
-
-// growth compares the fuel for records of 10 and 100 KiB.
-func (s *suite) growth() (*finding, error) {
-	var fuel [2]int64
-	for i, size := range []int{10 << 10, 100 << 10} {
-		rep, err := s.once([]record.Record{s.large(size)}, nil)
-		if err != nil || rep.fault != nil {
-			return nil, err // another check's
-		}
-		fuel[i] = rep.fuel
-	}
-	if ratio := float64(fuel[1]) / float64(max(fuel[0], 1)); ratio > 25 {
-		return warned("ten times the bytes take %.0f times the fuel", ratio), nil
-	}
-	return noted("%.1f fuel a byte", float64(fuel[1])/(100<<10)), nil
 }
 
 func (s *suite) fresh() (*finding, error) {

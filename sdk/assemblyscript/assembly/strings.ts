@@ -46,7 +46,10 @@ function putRune(q: usize, c: i32): usize {
 
 /** The UTF-8 of what stands between two quotes. */
 export function unescape(p: usize, end: usize): Bytes {
-  const out = heap.alloc(end - p); // an escape is never shorter than what it says
+  // An escape is never shorter than what it says, but for a broken one: of the two
+  // bytes of its beginning become three.
+  const room = end - p;
+  const out = heap.alloc(room + room / 2);
   let q = out;
   while (p < end) {
     let c = <i32>load<u8>(p++);

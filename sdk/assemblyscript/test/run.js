@@ -72,6 +72,8 @@ test("functions", () => {
   for (const unit of testdata("functions.json")) {
     assert.equal(call(...unit.slice(0, -1)), unit.at(-1), JSON.stringify(unit));
   }
+  // A broken escape is longer than what it stands for.
+  assert.equal(call("unescape", "\\u".repeat(64) + "\\u00"), "\ufffd".repeat(65) + "00");
   // Cut short anywhere, nothing may trap.
   const long = '{"a":{"b":[1,"x\\u00e9\\\\",true,null]},"c":-1.5e3}';
   for (let n = 0; n <= long.length; n++) {

@@ -5,6 +5,7 @@ import {
   addDelta, asBool, asF64, asString, Bytes, compareNumbers, Config, del, eachName, Fields, fixed, get, integer, kind, Lookup, Members, Path,
   quote, same, set,
 } from "../assembly";
+import { unescape } from "../assembly/strings";
 
 let names: string[] = [];
 
@@ -27,6 +28,10 @@ export function call(json: Bytes): string {
   if (what == "string") {
     const s = asString(value);
     return s === null ? "null" : s;
+  }
+  if (what == "unescape") {
+    const text = unescape(value.ptr, value.end), next = heap.alloc(8);
+    return next >= text.end || next < text.ptr ? text.toString() : "it ends in what is allocated next";
   }
   if (what == "quote") return quote(a).toString();
   if (what == "number") return reinterpret<u64>(asF64(value)).toString();

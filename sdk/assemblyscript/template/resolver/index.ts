@@ -1,9 +1,20 @@
 // Work orders: the status only moves forward, notes are united, quantities
 // added up, and a person decides about the rest.
 
-import { asString, Bytes, Conflict, get, Merge, Path, resolve, set, Verdict } from "./edged/assembly";
+import { asString, Bytes, Conflict, get, Merge, Path, resolve, set, text, Verdict } from "./edged/assembly";
 
 export { edged_abi_v1, edged_alloc } from "./edged/assembly";
+
+// What the plugin says of itself: 'edged plugin sign' takes name and version from it.
+export function edged_describe(): u64 {
+  return text(`{
+    "name": "pluginname",
+    "version": "0.1.0",
+    "summary": "Merges work orders: the status only moves forward, notes are united, quantities added up",
+    "kinds": ["resolve"],
+    "needs": "payload"
+  }`);
+}
 
 const STATUS = Path.parse("status"), ORDER = ["open", "started", "done"];
 const merge = new Merge(); // a person decides about fields without a rule

@@ -1,8 +1,23 @@
 // Adds the temperature in Fahrenheit, and splits off an alarm where it freezes.
 
-import { asF64, Bytes, Config, Draft, fixed, Lookup, Output, Path, Record, transform } from "./edged/assembly";
+import { asF64, Bytes, Config, Draft, fixed, Lookup, Output, Path, Record, text, transform } from "./edged/assembly";
 
 export { edged_abi_v1, edged_alloc } from "./edged/assembly";
+
+// What the plugin says of itself: 'edged plugin sign' takes name and version from it.
+export function edged_describe(): u64 {
+  return text(`{
+    "name": "pluginname",
+    "version": "0.1.0",
+    "summary": "Adds the temperature in Fahrenheit, and splits off an alarm where it freezes",
+    "kinds": ["transform"],
+    "needs": "payload",
+    "config": {
+      "from": {"type": "string", "default": "temperature", "doc": "where the payload has the temperature, in degrees Celsius"},
+      "to": {"type": "string", "default": "fahrenheit", "doc": "where to put the result"}
+    }
+  }`);
+}
 
 let fields = new Lookup([Path.parse("temperature"), Path.parse("fahrenheit")]);
 

@@ -3,6 +3,15 @@
 
 #include "edged.h"
 
+/* What the plugin says of itself: 'edged plugin sign' takes name and version
+   from it. */
+EDGED_DESCRIBE(
+  "{\"name\": \"pluginname\","
+  "\"version\": \"0.1.0\","
+  "\"summary\": \"Merges work orders: the status only moves forward, notes are united, quantities added up\","
+  "\"kinds\": [\"resolve\"],"
+  "\"needs\": \"payload\"}")
+
 #define STATUS EDGED_TEXT("status")
 
 static const edged_field_rule rules[] = {

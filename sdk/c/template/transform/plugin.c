@@ -2,6 +2,17 @@
 
 #include "edged.h"
 
+/* What the plugin says of itself: 'edged plugin sign' takes name and version
+   from it. */
+EDGED_DESCRIBE(
+  "{\"name\": \"pluginname\","
+  "\"version\": \"0.1.0\","
+  "\"summary\": \"Adds the temperature in Fahrenheit, and splits off an alarm where it freezes\","
+  "\"kinds\": [\"transform\"],"
+  "\"needs\": \"payload\","
+  "\"config\": { \"from\": {\"type\": \"string\", \"default\": \"temperature\", \"doc\": \"where the payload has the temperature, in degrees Celsius\"}, "
+  "\"to\": {\"type\": \"string\", \"default\": \"fahrenheit\", \"doc\": \"where to put the result\"} }}")
+
 static edged_field fields[2];
 static edged_lookup lookup = {.fields = fields, .count = 2};
 

@@ -9,6 +9,18 @@ import (
 	edged "github.com/edged/edged/sdk/go"
 )
 
+// about is what the plugin says of itself: 'edged plugin sign' takes name and version from it.
+const about = `{
+  "name": "pluginname",
+  "version": "0.1.0",
+  "summary": "Merges work orders: the status only moves forward, notes are united, quantities added up",
+  "kinds": ["resolve"],
+  "needs": "payload"
+}`
+
+//go:wasmexport edged_describe
+func edgedDescribe() uint64 { return edged.Describe(about) }
+
 var order = []string{"open", "started", "done"}
 
 var merge = edged.Merge{Rules: map[string]edged.Rule{

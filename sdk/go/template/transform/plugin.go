@@ -7,6 +7,22 @@ import (
 	edged "github.com/edged/edged/sdk/go"
 )
 
+// about is what the plugin says of itself: 'edged plugin sign' takes name and version from it.
+const about = `{
+  "name": "pluginname",
+  "version": "0.1.0",
+  "summary": "Adds the temperature in Fahrenheit, and splits off an alarm where it freezes",
+  "kinds": ["transform"],
+  "needs": "payload",
+  "config": {
+    "from": {"type": "string", "default": "temperature", "doc": "where the payload has the temperature, in degrees Celsius"},
+    "to": {"type": "string", "default": "fahrenheit", "doc": "where to put the result"}
+  }
+}`
+
+//go:wasmexport edged_describe
+func edgedDescribe() uint64 { return edged.Describe(about) }
+
 var fields = edged.NewLookup("temperature", "fahrenheit")
 
 //go:wasmexport edged_configure

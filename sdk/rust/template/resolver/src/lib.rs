@@ -11,6 +11,17 @@ struct WorkOrder {
 
 edged::plugin!(WorkOrder: resolve);
 
+// What the plugin says of itself: 'edged plugin sign' takes name and version from it.
+edged::describe!(
+    r#"{
+      "name": "pluginname",
+      "version": "0.1.0",
+      "summary": "Merges work orders: the status only moves forward, notes are united, quantities added up",
+      "kinds": ["resolve"],
+      "needs": "payload"
+    }"#
+);
+
 impl Plugin for WorkOrder {
     fn configure(_: &mut Config) -> Self {
         let merge = Merge::new(Rule::Manual)

@@ -9,6 +9,21 @@ struct Fahrenheit {
 
 edged::plugin!(Fahrenheit: transform);
 
+// What the plugin says of itself: 'edged plugin sign' takes name and version from it.
+edged::describe!(
+    r#"{
+      "name": "pluginname",
+      "version": "0.1.0",
+      "summary": "Adds the temperature in Fahrenheit, and splits off an alarm where it freezes",
+      "kinds": ["transform"],
+      "needs": "payload",
+      "config": {
+        "from": {"type": "string", "default": "temperature", "doc": "where the payload has the temperature, in degrees Celsius"},
+        "to": {"type": "string", "default": "fahrenheit", "doc": "where to put the result"}
+      }
+    }"#
+);
+
 impl Plugin for Fahrenheit {
     /// Unknown keys and wrong values are reported all at once.
     fn configure(config: &mut Config) -> Self {
