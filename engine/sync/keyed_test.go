@@ -135,7 +135,7 @@ func TestKeyedRecordsKeepToTheRate(t *testing.T) {
 	for i := range items {
 		items[i] = keyed.Item{Key: fmt.Sprintf("k%d", i), Body: value}
 	}
-	if _, err := store.PutAll(within(t), items, "", nil); err != nil {
+	if _, err := store.PutAll(within(t), items, keyed.Source{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the bucket is empty", func() bool { return store.Status().Pushed > 0 })
