@@ -130,6 +130,7 @@ func damage(t *testing.T, dir string, rng *rand.Rand) string {
 // everything that was not hit, each record once and in order, and the audit names
 // exactly what is missing, with the cause.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	rig := newDamageRig(t)
 	seed, rounds := uint64(time.Now().UnixNano()), damageRounds
 	for name, v := range map[string]any{"EDGED_TORTURE_SEED": &seed, "EDGED_TORTURE_ROUNDS": &rounds} {

@@ -83,6 +83,7 @@ func kept(t *testing.T, s *engine.Store, pipeline string) (ids []string) {
 // TestAPipelineWithoutASyncHoldsNothingBack holds I3 and I9: what every remote of
 // a pipeline has goes by age though another pipeline keeps all it has, for ever.
 func TestAPipelineWithoutASyncHoldsNothingBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	addr := freePort(t)
 	text := fmt.Sprintf(twoPipelines, addr, "", r.file("goes.ndjson", lines("g", 50)), r.file("stays.ndjson", lines("s", 50)))
@@ -134,6 +135,7 @@ pipeline "quick" {
 // TestKeepBytesBoundsWhatIsSynced holds I3 and I9 for the bound by size: synced
 // records go at it, the oldest first, and none that waits.
 func TestKeepBytesBoundsWhatIsSynced(t *testing.T) {
+	t.Parallel()
 	const records = 400
 	r := newRig(t)
 	addr := freePort(t)

@@ -205,6 +205,7 @@ func (k *keyedEdge) settled() bool {
 // an operator at the hub, all of them with and without a link: what becomes of a
 // day of real readings is the same everywhere, and is what was read.
 func TestMotes(t *testing.T) {
+	t.Parallel()
 	h, err := hub.Start(t.Context(), hub.Options{LeafListen: "127.0.0.1:0", ClientListen: "127.0.0.1:0", DataDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

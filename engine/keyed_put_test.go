@@ -49,6 +49,7 @@ pipeline "p" {
 // though it is two commits: a process that ends between them leaves the rest of it
 // to the next, which does it once.
 func TestKeyedBatchIsOne(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		pad  int  // bytes of the message's text

@@ -362,6 +362,7 @@ pipeline "p" {
 // one of its two hubs has yet to get its records. They are kept however much is
 // freed meanwhile, and arrive when the pipeline is back (I3).
 func TestARemovedPipelineKeepsItsRecords(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	leaf := freePort(t)
 	one := startHub(t, "127.0.0.1:0", t.TempDir())
@@ -421,6 +422,7 @@ remote "nats" "two" { urls = ["nats-leaf://%s"] }
 // TestStoppingWithAFullStore holds that a device whose store is full and whose
 // hub is away stops when it is told to, and that nothing is missing later.
 func TestStoppingWithAFullStore(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	leaf := freePort(t)
 	const records = 200

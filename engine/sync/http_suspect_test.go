@@ -194,9 +194,9 @@ func TestAnOutageBuriesNothing(t *testing.T) {
 			api.down = true
 			add(30)
 			start := e.now
-			e.turns(300)
+			e.turns(540)
 			e.restart()
-			e.turns(300)
+			e.turns(60) // each reads from the disk
 			if at := e.session.At(); e.dead != nil || at.Aside > 6 {
 				t.Errorf("after %s the position is %+v, dead letters %+v", e.now.Sub(start), at, e.dead)
 			}
