@@ -41,6 +41,7 @@ func arms() []arm {
 		{"keyedput", keyedPutArm},
 		{"bucketput", bucketPutArm},
 		{"keyedcatchup", catchUpArm},
+		{"keyedcatchupplain", catchUpPlainArm},
 		{"bucketwatch", bucketWatchArm},
 		{"extism", payloadArm(openExtism)},
 		{"extismours", payloadArm(openExtismHere)},

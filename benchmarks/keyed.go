@@ -61,7 +61,8 @@ func keyedRecords(ctx context.Context, b *bench) (w Workload, err error) {
 	series, err := alternate(b.progress, b.rounds, []measure{
 		b.rate(ctx, "keyed put, durable, 64 writers", arm("keyedput", keyedPuts)),
 		b.rate(ctx, "put into a bare bucket, fsynced, 64 writers", arm("bucketput", keyedPuts/2)),
-		b.rate(ctx, "keys that an edge takes over from the hub", arm("keyedcatchup", keyedKeys)),
+		b.rate(ctx, "keys that an edge takes over, of another edge", arm("keyedcatchup", keyedKeys)),
+		b.rate(ctx, "keys that an edge takes over, plain values of others", arm("keyedcatchupplain", keyedKeys)),
 		b.rate(ctx, "keys that a bare watch of the bucket reads", arm("bucketwatch", keyedKeys)),
 	})
 	if err != nil {
@@ -70,7 +71,8 @@ func keyedRecords(ctx context.Context, b *bench) (w Workload, err error) {
 	w.Series = append(w.Series, series...)
 	w.Comparisons = append(w.Comparisons,
 		ratio("keyed put : put into a bare bucket", series[0], series[1], goal{}),
-		ratio("catch-up of an edge : bare watch", series[2], series[3], goal{}),
+		ratio("catch-up of an edge : bare watch", series[2], series[4], goal{}),
+		ratio("catch-up with plain values : bare watch", series[3], series[4], goal{}),
 	)
 	return w, nil
 }
@@ -238,8 +240,22 @@ func bucketPutArm(ctx context.Context, a *armRun) (time.Duration, error) {
 	})
 }
 
+// ofAnotherEdge is a body as an edge writes it.
+func ofAnotherEdge(i int) ([]byte, error) {
+	const device, epoch = "edge-other", "0000000000000001"
+	v, err := keyed.Decode(keyedBody(i), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	v.Op = keyed.Op{Device: device, Epoch: epoch, Seq: uint64(i) + 1}
+	v.VV = keyed.Vector{device: {epoch: v.Op.Seq}}
+	return v.Encode()
+}
+
+func plainValue(i int) ([]byte, error) { return keyedBody(i), nil }
+
 // filledHub is a hub whose bucket has n keys.
-func filledHub(ctx context.Context, dir string, n int) (*hub.Hub, *nats.Conn, jetstream.JetStream, error) {
+func filledHub(ctx context.Context, dir string, n int, value func(i int) ([]byte, error)) (*hub.Hub, *nats.Conn, jetstream.JetStream, error) {
 	h, err := hub.Start(ctx, hub.Options{LeafListen: "127.0.0.1:0", ClientListen: "127.0.0.1:0", DataDir: filepath.Join(dir, "hub")})
 	if err != nil {
 		return nil, nil, nil, err
@@ -256,7 +272,11 @@ func filledHub(ctx context.Context, dir string, n int) (*hub.Hub, *nats.Conn, je
 		return fail(err)
 	}
 	for i := range n {
-		if _, err := js.PublishAsync(fmt.Sprintf("$KV.%s.s.setpoint.%d", keyed.HubBucket, i), keyedBody(i)); err != nil {
+		data, err := value(i)
+		if err != nil {
+			return fail(err)
+		}
+		if _, err := js.PublishAsync(fmt.Sprintf("$KV.%s.s.setpoint.%d", keyed.HubBucket, i), data, jetstream.WithStallWait(time.Minute)); err != nil {
 			return fail(err)
 		}
 	}
@@ -270,8 +290,18 @@ func filledHub(ctx context.Context, dir string, n int) (*hub.Hub, *nats.Conn, je
 
 // catchUpArm is an edge that was away: from the first dial of its leaf node until
 // it has every key on its disk.
-func catchUpArm(ctx context.Context, a *armRun) (took time.Duration, err error) {
-	h, client, _, err := filledHub(ctx, a.dir, a.Records)
+func catchUpArm(ctx context.Context, a *armRun) (time.Duration, error) {
+	return catchUp(ctx, a, ofAnotherEdge)
+}
+
+// catchUpPlainArm is the same with values of programs that know no envelope: for
+// each the edge asks the hub what it replaces.
+func catchUpPlainArm(ctx context.Context, a *armRun) (time.Duration, error) {
+	return catchUp(ctx, a, plainValue)
+}
+
+func catchUp(ctx context.Context, a *armRun, value func(i int) ([]byte, error)) (took time.Duration, err error) {
+	h, client, _, err := filledHub(ctx, a.dir, a.Records, value)
 	if err != nil {
 		return 0, err
 	}
@@ -309,7 +339,7 @@ func catchUpArm(ctx context.Context, a *armRun) (took time.Duration, err error) 
 // bucketWatchArm reads the same bucket with the NATS client's own watch, over TCP,
 // and keeps nothing.
 func bucketWatchArm(ctx context.Context, a *armRun) (took time.Duration, err error) {
-	h, client, js, err := filledHub(ctx, a.dir, a.Records)
+	h, client, js, err := filledHub(ctx, a.dir, a.Records, ofAnotherEdge)
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,8 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	gosync "sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,6 +61,8 @@ const (
 	natsTimeout = 10 * time.Second
 	watchGroup  = 500     // versions handed over at once
 	watchBytes  = 1 << 20 // likewise, about
+	// inheritAtOnce is how many values of a group are looked for at a time.
+	inheritAtOnce = 64
 
 	// watchIdle is how long the hub keeps the consumer of an edge that is gone.
 	watchIdle      = time.Minute
@@ -360,11 +364,7 @@ func (w *watcher) group(ctx context.Context, m jetstream.Msg, arrived <-chan jet
 		caughtUp = caughtUp || !w.caughtUp && meta.NumPending == 0
 		key, err := subjectKey(strings.TrimPrefix(m.Subject(), w.hub.prefix))
 		if err == nil { // otherwise no edge can have such a key
-			r := decodeRemote(key, meta.Sequence.Stream, meta.Timestamp, textproto.MIMEHeader(m.Headers()), m.Data())
-			if err := w.hub.inherit(ctx, &r); err != nil {
-				return err
-			}
-			group = append(group, r)
+			group = append(group, decodeRemote(key, meta.Sequence.Stream, meta.Timestamp, textproto.MIMEHeader(m.Headers()), m.Data()))
 		}
 		bytes += len(m.Data())
 		select {
@@ -372,15 +372,41 @@ func (w *watcher) group(ctx context.Context, m jetstream.Msg, arrived <-chan jet
 			if len(group) < watchGroup && bytes < watchBytes {
 				continue
 			}
-			if err := w.each(group, caughtUp); err != nil {
+			if err := w.hand(ctx, group, caughtUp); err != nil {
 				return err
 			}
 			w.caughtUp, group, bytes, caughtUp = w.caughtUp || caughtUp, nil, 0, false
 		default:
 			w.caughtUp = w.caughtUp || caughtUp
-			return w.each(group, caughtUp)
+			return w.hand(ctx, group, caughtUp)
 		}
 	}
+}
+
+// hand gives those of the group that have no envelope what they inherit, and hands
+// it over. Each is a request that waits for the hub, so many wait at once.
+func (w *watcher) hand(ctx context.Context, group []Remote, caughtUp bool) error {
+	var heirs []*Remote
+	for i := range group {
+		if group[i].inherits() {
+			heirs = append(heirs, &group[i])
+		}
+	}
+	var next atomic.Int64
+	errs := make([]error, min(inheritAtOnce, len(heirs)))
+	var running gosync.WaitGroup
+	for i := range errs {
+		running.Go(func() {
+			for n := next.Add(1); n <= int64(len(heirs)) && errs[i] == nil; n = next.Add(1) {
+				errs[i] = w.hub.inherit(ctx, heirs[n-1])
+			}
+		})
+	}
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return w.each(group, caughtUp)
 }
 
 // decodeRemote reads what stands at the hub: an envelope, a plain value, or the
@@ -401,11 +427,16 @@ func decodeRemote(key string, revision uint64, received time.Time, header textpr
 	return r
 }
 
+// inherits reports whether it is a value without an envelope.
+func (r *Remote) inherits() bool {
+	return r.Value != nil && r.Value.Op.Device == HubDevice && r.Value.VV == nil
+}
+
 // inherit gives a value without an envelope the operations of the newest one
 // before it that has one: it replaces them, and does not undo that they were
 // there.
 func (h *NATSHub) inherit(ctx context.Context, r *Remote) error {
-	if r.Value == nil || r.Value.Op.Device != HubDevice || r.Value.VV != nil {
+	if !r.inherits() {
 		return nil
 	}
 	subject := h.prefix + keySubject(r.Key)
