@@ -83,10 +83,12 @@ func (d *diskGuard) told(ctx context.Context, level store.Level, why error) erro
 		}
 		cfg := stream.CachedInfo().Config
 		cfg.AllowAtomicPublish = level == store.GateOpen
-		cfg.Metadata = maps.Clone(cfg.Metadata)
-		if delete(cfg.Metadata, sync.RefusesKey); !cfg.AllowAtomicPublish {
-			cfg.Metadata[sync.RefusesKey] = why.Error()
+		metadata := map[string]string{}
+		maps.Copy(metadata, cfg.Metadata)
+		if delete(metadata, sync.RefusesKey); !cfg.AllowAtomicPublish {
+			metadata[sync.RefusesKey] = why.Error()
 		}
+		cfg.Metadata = metadata
 		if _, err := js.UpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}

@@ -21,17 +21,7 @@ func TestWhatIsDroppedOnItsWay(t *testing.T) {
 	e := startEdge(t, "edge", t.TempDir(), link("hub", p))
 	a := e.lane("a")
 	r := e.prepare(remoteOptions{lanes: lanes(a)}).run()
-	ledger, err := h.js.OrderedConsumer(t.Context(), sync.HubRecordStream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{sync.HubLedgerRecords + ".>"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries, err := ledger.Messages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer entries.Stop()
+	entries := h.ledgerEntries()
 	e.put(a, 10)
 	r.until("the link is up and idle", r.drained)
 	p.set(linkState{swallow: true})

@@ -23,17 +23,7 @@ func TestLostAnswers(t *testing.T) {
 	e := startEdge(t, "edge.1", t.TempDir(), link("hub", p))
 	a := e.lane("a.b")
 	r := e.prepare(remoteOptions{lanes: lanes(a)}).run()
-	ledger, err := h.js.OrderedConsumer(t.Context(), sync.HubRecordStream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{sync.HubLedgerRecords + ".>"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries, err := ledger.Messages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer entries.Stop()
+	entries := h.ledgerEntries()
 	e.put(a, 10)
 	for lost := 0; lost < 10; _, _, lost = r.account() {
 		r.until("the link is up and idle", r.drained)

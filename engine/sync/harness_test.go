@@ -81,6 +81,23 @@ func startHub(t *testing.T, opts hub.Options) *testHub {
 	return &testHub{t: t, h: h, nc: nc, js: js, stop: stop}
 }
 
+// ledgerEntries follows the record ledger at the hub until the test ends.
+func (h *testHub) ledgerEntries() jetstream.MessagesContext {
+	h.t.Helper()
+	ledger, err := h.js.OrderedConsumer(h.t.Context(), sync.HubRecordStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{sync.HubLedgerRecords + ".>"},
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	entries, err := ledger.Messages()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(entries.Stop)
+	return entries
+}
+
 // bound lets a stream of the hub hold so many messages, -1 any number.
 func (h *testHub) bound(name string, messages int64) {
 	h.t.Helper()
